@@ -1,0 +1,1 @@
+"""sugarsearch: search for a better backward pass of ReLU."""

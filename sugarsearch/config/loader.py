@@ -1,0 +1,147 @@
+"""From a YAML file to a checked model, or one error that lists every fault with its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sugarsearch.config import yamlfile
+from sugarsearch.config.schema import Names, StudyConfig
+from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, nearest_names
+
+Kind = Literal["studies", "search_spaces", "baselines"]
+M = TypeVar("M", bound=BaseModel)
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def shipped_folder(kind: Kind) -> Path:
+    """The folder of shipped files: inside an installed wheel, or at the top of a source checkout."""
+    installed = _PACKAGE / "shipped" / kind
+    return installed if installed.is_dir() else _PACKAGE.parent / kind
+
+
+def shipped(kind: Kind) -> dict[str, Path]:
+    """Shipped YAML files by bare name."""
+    return {path.stem: path for path in sorted(shipped_folder(kind).glob("*.yaml"))}
+
+
+def find(kind: Kind, given: str, beside: Path | None = None) -> Path:
+    """The file that `given` means: a path (also relative to the folder `beside`), or a shipped bare name.
+
+    Raises:
+        UnknownNameError: a bare name that is not shipped; paths are left to the reader to refuse.
+    """
+    if given.endswith((".yaml", ".yml")) or os.sep in given:
+        path = Path(given)
+        return beside / path if beside and not path.is_absolute() and not path.exists() else path
+    known = shipped(kind)
+    if given not in known:
+        raise UnknownNameError({"studies": "study", "search_spaces": "search space"}.get(kind, "baseline"), given, known)
+    return known[given]
+
+
+def load(path: Path | str, model: type[M], names: Names | None = None, overrides: Sequence[str] = ()) -> M:
+    """Read `path` and check it against `model`; `overrides` are `key.key=value` texts.
+
+    Raises:
+        ConfigurationError: with every fault of the file.
+    """
+    document = yamlfile.read(path)
+    apply_overrides(document, overrides)
+    return check(document, model, names)
+
+
+def check(document: yamlfile.Document, model: type[M], names: Names | None = None) -> M:
+    """Check a document against `model`; a study's `space` may be a name or a path."""
+    if issubclass(model, StudyConfig):
+        _graft_space(document)
+    problems = list(document.problems)
+    try:
+        # JSON mode is strict about types and still takes a list for a tuple.
+        result = model.model_validate_json(json.dumps(document.value), context={"names": names})
+    except ValidationError as error:
+        problems += [_problem(document, model, fault) for fault in error.errors()]
+    if problems:
+        raise ConfigurationError(sorted(set(problems), key=lambda p: (p.path, p.line, p.column)))
+    return result
+
+
+def apply_overrides(document: yamlfile.Document, overrides: Sequence[str]) -> None:
+    """Set values by dotted key, as `--set recipe.epochs=3` does."""
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        keys = key.strip().split(".")
+        if not sign or not all(keys):
+            message = f"--set {text!r} is not allowed; write key.key=value, such as recipe.epochs=3."
+            raise ConfigurationError([Problem("--set", 0, 0, message)])
+        target = document.value
+        for depth, part in enumerate(keys[:-1]):
+            if not isinstance(target.get(part), dict):
+                # `model: resnet18` is short for {name: resnet18}: keep the name when an option is set beside it.
+                target[part] = {"name": target[part]} if isinstance(target.get(part), str) else {}
+            target = target[part]
+            document.positions.setdefault(tuple(keys[: depth + 1]), yamlfile.Position(f"--set {text}", 0, 0))
+        target[keys[-1]] = yamlfile.scalar(value)
+        for location in [known for known in document.positions if known[: len(keys)] == tuple(keys)]:
+            del document.positions[location]
+        document.positions[tuple(keys)] = yamlfile.Position(f"--set {text}", 0, 0)
+
+
+def _graft_space(document: yamlfile.Document) -> None:
+    given = document.value.get("space")
+    if not isinstance(given, str):
+        return
+    place = document.position(("space",))
+    try:
+        document.graft(("space",), yamlfile.read(find("search_spaces", given, beside=Path(document.path).parent)))
+    except UnknownNameError as error:
+        document.problems.append(Problem(place.path, place.line, place.column, f"space: {error}"))
+    except ConfigurationError as error:
+        document.problems.extend(error.problems)
+
+
+def _problem(document: yamlfile.Document, model: type[BaseModel], fault: Any) -> Problem:
+    location = tuple(fault["loc"])
+    place = document.position(location)
+    name = ".".join(map(str, location)) or "the file"
+    return Problem(place.path, place.line, place.column, f"{name} {_words(model, location, fault)}")
+
+
+def _words(model: type[BaseModel], location: yamlfile.Location, fault: Any) -> str:
+    kind, given = fault["type"], fault["input"]
+    if kind == "sugarsearch":
+        return f"is not allowed: {fault['msg']}"
+    if kind == "missing":
+        return "is missing."
+    if kind == "extra_forbidden":
+        allowed = _fields_at(model, location[:-1])
+        nearest = nearest_names(str(location[-1]), allowed)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"allowed: {', '.join(allowed)}."
+        return f"is not allowed; {hint}"
+    reason = fault["msg"][0].lower() + fault["msg"][1:]
+    shown = json.dumps(given, default=str)
+    return f"is {shown if len(shown) <= 60 else shown[:57] + '...'}; {reason.removeprefix('input ')}."
+
+
+def _fields_at(model: type[BaseModel], location: yamlfile.Location) -> list[str]:
+    """The field names allowed at `location`, found by walking the annotations."""
+    here: Any = model
+    for key in location:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            info = here.model_fields.get(str(key))
+            here = info.annotation if info else None
+        else:
+            arguments = [a for a in typing.get_args(here) if a is not type(None)]
+            here = arguments[-1] if arguments else None
+        if typing.get_origin(here) in (typing.Union, types.UnionType):
+            models = [a for a in typing.get_args(here) if isinstance(a, type) and issubclass(a, BaseModel)]
+            here = models[0] if models else None
+    return sorted(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

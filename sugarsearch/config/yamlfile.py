@@ -1,0 +1,179 @@
+"""YAML with positions: values as YAML 1.2 reads them, and the line and column of each.
+
+PyYAML reads `1e-3` as text and `on` as True, and keeps the last of duplicate keys without a word. Here
+numbers are numbers, only true and false are booleans, and a duplicate key is a fault.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sugarsearch.errors import ConfigurationError, Problem
+
+Location = tuple[str | int, ...]
+
+MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000  # aliases count each time they are used, so a bomb of anchors stops here
+
+_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^[-+]?[0-9]+$")
+_FLOAT = re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$")
+_NOT_FINITE = re.compile(r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a value stands; line and column are 1-based."""
+
+    path: str
+    line: int
+    column: int
+
+
+@dataclass
+class Document:
+    """A YAML file's value, and the position of every key and item by location."""
+
+    path: str
+    value: Any = None
+    positions: dict[Location, Position] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def position(self, location: Location) -> Position:
+        """The position of `location`, or of its nearest enclosing value."""
+        for end in range(len(location), -1, -1):
+            if location[:end] in self.positions:
+                return self.positions[location[:end]]
+        return Position(self.path, 0, 0)
+
+    def graft(self, location: Location, other: Document) -> None:
+        """Put `other`'s value at `location` (a key path of this document), with its positions."""
+        target = self.value
+        for key in location[:-1]:
+            target = target[key]
+        target[location[-1]] = other.value
+        self.positions.update({location + inner: place for inner, place in other.positions.items()})
+        self.problems.extend(other.problems)
+
+
+def read(path: Path | str) -> Document:
+    """Read a YAML file whose top level is a mapping.
+
+    Raises:
+        ConfigurationError: the file cannot be read, is too large, or is not YAML.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise _refusal(path, f"the file has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read.")
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise _refusal(path, "this is a folder; give the YAML file in it.") from None
+    except UnicodeDecodeError:
+        raise _refusal(path, "the file is not UTF-8 text.") from None
+    except OSError as error:
+        raise _refusal(path, f"cannot be read: {error.strerror}.") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, path: str) -> Document:
+    """Parse YAML text; `path` names it in messages."""
+    document = Document(path)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigurationError([Problem(path, line, column, f"this is not YAML: {reason}.")]) from None
+    except RecursionError:
+        raise ConfigurationError([Problem(path, 0, 0, "values are nested too deeply.")]) from None
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigurationError([Problem(path, 1, 1, "the top level must be a mapping (key: value lines).")])
+    document.value = _Builder(document).build(node, ())
+    return document
+
+
+def scalar(text: str) -> Any:
+    """The value that `text` has on a YAML line: the right side of `--set key=value`."""
+    try:
+        document = parse(f"value: {text}", "--set")
+    except ConfigurationError:
+        return text
+    return document.value["value"]
+
+
+def _refusal(path: Path, message: str) -> ConfigurationError:
+    return ConfigurationError([Problem(str(path), 0, 0, message)])
+
+
+class _Builder:
+    """Turns the node graph into plain values, noting positions and faults in the document."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.values = 0
+        self.open: list[yaml.Node] = []
+
+    def build(self, node: yaml.Node, location: Location, key: yaml.Node | None = None) -> Any:
+        self.values += 1
+        mark = (key or node).start_mark
+        if self.values > MAX_VALUES:
+            raise ConfigurationError([self._problem(node, f"more than {MAX_VALUES:,} values (aliases count each time).")])
+        if node in self.open:
+            raise ConfigurationError([self._problem(node, "a value that contains itself.")])
+        self.document.positions[location] = Position(self.document.path, mark.line + 1, mark.column + 1)
+        self.open.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, location)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.build(item, (*location, index)) for index, item in enumerate(node.value)]
+            return self._scalar(node)
+        finally:
+            self.open.pop()
+
+    def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.document.problems.append(self._problem(key_node, "a key must be a plain word."))
+                continue
+            key = str(key_node.value)
+            if key in result:
+                first = self.document.positions[(*location, key)].line
+                message = f"{key!r} is given twice (first on line {first}); keep one."
+                self.document.problems.append(self._problem(key_node, message))
+                continue
+            result[key] = self.build(value_node, (*location, key), key_node)
+        return result
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        text = str(node.value)
+        standard = node.tag.startswith("tag:yaml.org,2002:")
+        if not standard:
+            self.document.problems.append(self._problem(node, f"the tag {node.tag} is not allowed; write plain values."))
+            return text
+        if node.style is not None:  # quoted or block text stays text
+            return text
+        if _NULL.match(text):
+            return None
+        if _BOOL.match(text):
+            return text.lower() == "true"
+        if _INT.match(text) and len(text) <= 20:
+            return int(text)
+        if _FLOAT.match(text):
+            return float(text)
+        if _NOT_FINITE.match(text):
+            self.document.problems.append(self._problem(node, f"{text} is not a finite number."))
+            return 0.0
+        return text
+
+    def _problem(self, node: yaml.Node, message: str) -> Problem:
+        return Problem(self.document.path, node.start_mark.line + 1, node.start_mark.column + 1, message)
