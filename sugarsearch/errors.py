@@ -33,7 +33,11 @@ class UnknownNameError(SugarsearchError):
         self.nearest = nearest_names(given, self.known)
         hint = f"; did you mean {' or '.join(self.nearest)}?" if self.nearest else ""
         allowed = ", ".join(self.known) or "none"
-        super().__init__(f"unknown {kind} {given!r}{hint} Known: {allowed}." if hint else f"unknown {kind} {given!r}. Known: {allowed}.")
+        super().__init__(
+            f"unknown {kind} {given!r}{hint} Known: {allowed}."
+            if hint
+            else f"unknown {kind} {given!r}. Known: {allowed}."
+        )
 
 
 class ExpressionError(SugarsearchError):

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sugarsearch.config import yamlfile
-from sugarsearch.config.schema import Names, StudyConfig
+from sugarsearch.config.schema import Names, SearchSpace, StudyConfig
 from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, nearest_names
 
 Kind = Literal["studies", "search_spaces", "baselines"]
@@ -44,7 +44,9 @@ def find(kind: Kind, given: str, beside: Path | None = None) -> Path:
         return beside / path if beside and not path.is_absolute() and not path.exists() else path
     known = shipped(kind)
     if given not in known:
-        raise UnknownNameError({"studies": "study", "search_spaces": "search space"}.get(kind, "baseline"), given, known)
+        raise UnknownNameError(
+            {"studies": "study", "search_spaces": "search space"}.get(kind, "baseline"), given, known
+        )
     return known[given]
 
 
@@ -61,14 +63,15 @@ def load(path: Path | str, model: type[M], names: Names | None = None, overrides
 
 def check(document: yamlfile.Document, model: type[M], names: Names | None = None) -> M:
     """Check a document against `model`; a study's `space` may be a name or a path."""
-    if issubclass(model, StudyConfig):
-        _graft_space(document)
+    space_found = _graft_space(document) if issubclass(model, StudyConfig) else True
+    _expand_names(model, document.value)
     problems = list(document.problems)
     try:
         # JSON mode is strict about types and still takes a list for a tuple.
         result = model.model_validate_json(json.dumps(document.value), context={"names": names})
     except ValidationError as error:
-        problems += [_problem(document, model, fault) for fault in error.errors()]
+        faults = [fault for fault in error.errors() if space_found or fault["loc"][:1] != ("space",)]
+        problems += [_problem(document, model, fault) for fault in faults]
     if problems:
         raise ConfigurationError(sorted(set(problems), key=lambda p: (p.path, p.line, p.column)))
     return result
@@ -95,17 +98,33 @@ def apply_overrides(document: yamlfile.Document, overrides: Sequence[str]) -> No
         document.positions[tuple(keys)] = yamlfile.Position(f"--set {text}", 0, 0)
 
 
-def _graft_space(document: yamlfile.Document) -> None:
+def _graft_space(document: yamlfile.Document) -> bool:
+    """Replace a space given by name or path with that file's content; False if it could not be read."""
     given = document.value.get("space")
     if not isinstance(given, str):
-        return
+        return True
     place = document.position(("space",))
     try:
         document.graft(("space",), yamlfile.read(find("search_spaces", given, beside=Path(document.path).parent)))
     except UnknownNameError as error:
         document.problems.append(Problem(place.path, place.line, place.column, f"space: {error}"))
+        return False
     except ConfigurationError as error:
         document.problems.extend(error.problems)
+        return False
+    return True
+
+
+def _expand_names(model: type[BaseModel], value: dict[str, Any]) -> None:
+    """Where a mapping with a name is expected, the bare name will do: `model: resnet18`."""
+    for key, info in model.model_fields.items():
+        inner, given = info.annotation, value.get(key)
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            continue
+        if isinstance(given, str) and "name" in inner.model_fields and not issubclass(inner, SearchSpace):
+            value[key] = {"name": given}
+        elif isinstance(given, dict):
+            _expand_names(inner, given)
 
 
 def _problem(document: yamlfile.Document, model: type[BaseModel], fault: Any) -> Problem:

@@ -7,9 +7,10 @@ layer lies below the ones that own them.
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from sugarsearch.errors import SugarsearchError
@@ -58,13 +59,9 @@ def _known_binary(name: str, info: ValidationInfo) -> str:
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(a >= b for a, b in zip(values, values[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(values)):
         raise fault(f"{list(values)} must increase, without repeats.")
     return values
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
 
 
 SurrogateText = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_known_surrogate)]
@@ -204,10 +201,10 @@ class ScheduleConfig(Strict):
 class Recipe(Strict):
     """All of a training run but surrogate, learning rate and seed."""
 
-    data: Annotated[DataConfig, BeforeValidator(_named)]
-    model: Annotated[ModelConfig, BeforeValidator(_named)]
-    optimizer: Annotated[OptimizerConfig, BeforeValidator(_named)] = OptimizerConfig()
-    schedule: Annotated[ScheduleConfig, BeforeValidator(_named)] = ScheduleConfig()
+    data: DataConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[int, Field(ge=1)] = 128
     precision: Literal["fp32", "bf16"] = "fp32"

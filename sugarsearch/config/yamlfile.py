@@ -125,7 +125,9 @@ class _Builder:
         self.values += 1
         mark = (key or node).start_mark
         if self.values > MAX_VALUES:
-            raise ConfigurationError([self._problem(node, f"more than {MAX_VALUES:,} values (aliases count each time).")])
+            raise ConfigurationError(
+                [self._problem(node, f"more than {MAX_VALUES:,} values (aliases count each time).")]
+            )
         if node in self.open:
             raise ConfigurationError([self._problem(node, "a value that contains itself.")])
         self.document.positions[location] = Position(self.document.path, mark.line + 1, mark.column + 1)
@@ -135,6 +137,7 @@ class _Builder:
                 return self._mapping(node, location)
             if isinstance(node, yaml.SequenceNode):
                 return [self.build(item, (*location, index)) for index, item in enumerate(node.value)]
+            assert isinstance(node, yaml.ScalarNode)
             return self._scalar(node)
         finally:
             self.open.pop()
@@ -158,7 +161,9 @@ class _Builder:
         text = str(node.value)
         standard = node.tag.startswith("tag:yaml.org,2002:")
         if not standard:
-            self.document.problems.append(self._problem(node, f"the tag {node.tag} is not allowed; write plain values."))
+            self.document.problems.append(
+                self._problem(node, f"the tag {node.tag} is not allowed; write plain values.")
+            )
             return text
         if node.style is not None:  # quoted or block text stays text
             return text
