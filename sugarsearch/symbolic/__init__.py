@@ -1,1 +1,1 @@
-"""TODO"""
+"""Expressions of g: operators, safe parser, interpreter, named surrogates, grammar. Free of torch."""
