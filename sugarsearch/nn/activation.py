@@ -1,0 +1,123 @@
+"""SugarReLU: a ReLU module whose backward pass uses a surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from sugarsearch.errors import UsageError
+from sugarsearch.nn.function import sugar_relu
+from sugarsearch.nn.lowering import Lowered, lower
+from sugarsearch.nn.table import tabulate
+from sugarsearch.symbolic.library import surrogate as named_surrogate
+from sugarsearch.symbolic.surrogate import Surrogate
+
+Form = Literal["closed", "table"]
+
+
+class SugarReLU(nn.Module):
+    """relu(x), bit for bit, with the gradient grad * g(x).
+
+    It has no parameters, no buffers and nothing in its state_dict. The dtype, device, memory format and shape of x
+    are kept. Differentiating its gradient raises RuntimeError.
+
+    Args:
+        surrogate: g, or its name or text; a sequence makes a population: x is [members, ...], member i has the i-th g.
+        form: "closed" computes g by its formula, a part of the compiled code; "table" looks it up by linear
+            interpolation, so that torch.compile need not compile again for another g. A population is a table.
+        inplace: only False; the backward pass needs x.
+
+    Raises:
+        UsageError: an empty population, a population in closed form, inplace=True.
+    """
+
+    def __init__(
+        self, surrogate: Surrogate | str | Sequence[Surrogate], *, form: Form = "closed", inplace: bool = False
+    ) -> None:
+        super().__init__()
+        if inplace:
+            raise UsageError("SugarReLU cannot work in place: its backward pass needs x. Leave inplace=False.")
+        if form not in ("closed", "table"):
+            raise UsageError(f"form {form!r} is not known; allowed are 'closed' and 'table'.")
+        self.is_population = not isinstance(surrogate, (Surrogate, str))
+        self.form: Form = "table" if self.is_population else form
+        self.derivative: Lowered | Tensor
+        self.set_surrogate(surrogate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.is_population and (x.dim() == 0 or x.shape[0] != self.members):
+            raise UsageError(
+                f"a SugarReLU population of {self.members} members takes x of shape "
+                f"[{self.members}, ...]; given {list(x.shape)}."
+            )
+        return sugar_relu(x, self.derivative)
+
+    @property
+    def members(self) -> int:
+        """How many g's there are; 1 without a population."""
+        return self.derivative.shape[1] if isinstance(self.derivative, Tensor) else 1
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """The g in use; of a population, the first member's."""
+        return self.surrogates[0]
+
+    def set_surrogate(self, surrogate: Surrogate | str | Sequence[Surrogate]) -> None:
+        """Puts another g in. In table form with as many members the table is overwritten, and nothing recompiles.
+
+        Raises:
+            UsageError: a sequence where there is no population, or the reverse, or an empty one.
+        """
+        if isinstance(surrogate, (Surrogate, str)) == self.is_population:
+            wanted = "a sequence of surrogates" if self.is_population else "one surrogate"
+            raise UsageError(f"this SugarReLU takes {wanted}; given {surrogate!r}.")
+        self.surrogates = _surrogates(surrogate)
+        if self.form == "closed":
+            self.derivative = lower(self.surrogate)
+            return
+        cells = tabulate(self.surrogates).cells
+        old = getattr(self, "derivative", None)
+        if isinstance(old, Tensor) and old.shape == cells.shape and not old.is_meta:
+            old.copy_(cells)
+        else:
+            self.derivative = cells if old is None else cells.to(old.device)
+
+    def select(self, indices: Tensor) -> None:
+        """Keeps the members at `indices` (int64 [kept]) of a population, in that order.
+
+        Raises:
+            UsageError: no population, or no index.
+        """
+        if not self.is_population or not isinstance(self.derivative, Tensor) or indices.numel() == 0:
+            raise UsageError("select keeps one or more members of a population; this SugarReLU or selection has none.")
+        self.surrogates = tuple(self.surrogates[index] for index in indices.tolist())
+        self.derivative = self.derivative.index_select(1, indices.to(self.derivative.device))
+
+    def extra_repr(self) -> str:
+        if self.is_population:
+            return f"{self.members} members, form={self.form}"
+        return f"g(x) = {self.surrogate.formula}, form={self.form}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """The table follows the module's device but stays float32: fn is applied to a probe."""
+        if isinstance(self.derivative, Tensor):
+            old = self.derivative
+            device = fn(torch.empty(0, dtype=torch.uint8, device=old.device)).device
+            if device != old.device:
+                self.derivative = tabulate(self.surrogates).cells if old.is_meta else old
+                self.derivative = self.derivative.to(device)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+def _surrogates(given: Surrogate | str | Sequence[Surrogate]) -> tuple[Surrogate, ...]:
+    if isinstance(given, str):
+        return (named_surrogate(given),)
+    if isinstance(given, Surrogate):
+        return (given,)
+    if not given:
+        raise UsageError("a population needs at least one surrogate; the sequence given is empty.")
+    return tuple(given)
