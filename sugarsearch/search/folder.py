@@ -1,0 +1,117 @@
+"""A run folder: who holds it, which study it belongs to, and its hall of fame."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sugarsearch.config import loader
+from sugarsearch.config.schema import StudyConfig
+from sugarsearch.errors import RunError
+from sugarsearch.search.results import ScreeningRow, ranked, write_atomically
+
+STUDY, RECORDS, DATABASE, HALL_OF_FAME, RESULTS, LOCK = (
+    "study.yaml",
+    "records.jsonl",
+    "study.db",
+    "hall_of_fame.csv",
+    "results.json",
+    "lock",
+)
+HALL_SIZE = 20
+
+# What may differ when a study is resumed: how jobs are run, how long, how many candidates; not what is asked.
+FREE = ("name", "description", "execution", "search.candidates", "search.time_limit", "search.trial_time_limit")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make `folder` if need be and hold its lock: one controller per run.
+
+    The kernel frees the lock when its holder dies, however it dies, so a lock file left behind is harmless.
+
+    Raises:
+        RunError: another process holds it (the text names it), or the folder belongs to something else.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be a run folder: {error.strerror}. Give another.") from None
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = lock.read().strip() or "an unknown process"
+            message = f"{folder} is in use by {holder}. Wait for it, stop it, or give another run folder."
+            raise RunError(message) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield
+
+
+def settle(folder: Path, config: StudyConfig) -> None:
+    """Make `folder` the run of `config`, or check that it already is.
+
+    What a resumed study may change (`FREE`) is written anew.
+
+    Raises:
+        RunError: the folder holds another study (the text is the difference) or something else.
+    """
+    path = folder / STUDY
+    if path.exists():
+        lines = differences(loader.load(path, StudyConfig), config)
+        if lines:
+            changed = "\n".join(f"  {line}" for line in lines)
+            raise RunError(
+                f"{folder} holds a study that differs from the one given:\n{changed}\n"
+                "Undo the change to resume, or give another run folder."
+            )
+    elif any(entry.name != LOCK for entry in folder.iterdir()):
+        raise RunError(f"{folder} is not empty and has no {STUDY}, so it is not a run. Give a new folder.")
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_atomically(path, text)
+
+
+def differences(stored: StudyConfig, given: StudyConfig) -> list[str]:
+    """One line per setting that differs and may not: its dotted key, the stored value and the given one."""
+    old, new = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
+    keys = [key for key in {**old, **new} if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
+    absent = "(absent)"
+    return [
+        f"{key}: the run has {old.get(key, absent)}, given is {new.get(key, absent)}"
+        for key in keys
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            flat |= _flat(inner, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.dumps(inner)
+    return flat
+
+
+def write_hall_of_fame(folder: Path, rows: Sequence[ScreeningRow]) -> None:
+    """The best finished candidates, best first, as CSV, replaced whole."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("rank", "candidate", "score", "learning_rate", "gain", "g_at_zero", "label", "formula"))
+    for rank, row in enumerate(ranked(rows)[:HALL_SIZE], start=1):
+        formula = row.restore().formula
+        writer.writerow((rank, row.index, row.score, row.best_learning_rate, row.gain, row.at_zero, row.label, formula))
+    write_atomically(folder / HALL_OF_FAME, table.getvalue())
