@@ -1,1 +1,1 @@
-"""TODO"""
+"""Training: one network or a population of them, epoch by epoch."""

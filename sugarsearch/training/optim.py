@@ -1,0 +1,93 @@
+"""Optimisers and learning-rate schedules of a recipe, for single networks and for populations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sugarsearch.config.schema import OptimizerConfig, Recipe
+from sugarsearch.errors import UsageError
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], config: OptimizerConfig, learning_rate: float
+) -> torch.optim.Optimizer:
+    """torch's own optimiser, fused.
+
+    All of them work element by element, so the stacked parameters of a population need nothing else.
+    """
+    decay = config.weight_decay
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            learning_rate,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=decay,
+            fused=True,
+        )
+    adam: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    return adam(parameters, learning_rate, config.betas, config.eps, decay, fused=True)
+
+
+def keep_members(optimizer: torch.optim.Optimizer, indices: Tensor) -> None:
+    """Cut stacked parameters [members, ...] and their optimiser state down to the members at `indices`, in place."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+            parameter.data = parameter.data[indices]
+            state = optimizer.state[parameter]
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.ndim:  # Adam's step count has no member dimension
+                    state[name] = value[indices]
+
+
+class Schedule:
+    """The learning rate's factor at each step, defined over all the recipe's epochs.
+
+    Warm-up rises linearly, step by step, to 1 at its last step. "milestones" multiplies by `factor` at the
+    start of each milestone epoch; "cosine" falls, step by step, from 1 at the end of the warm-up to
+    `final_fraction` at the end of the last epoch.
+    """
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
+        self._config = recipe.schedule
+        self._epochs = recipe.epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._warmup_steps = round(self._config.warmup_epochs * steps_per_epoch)
+        if self._warmup_steps >= recipe.epochs * steps_per_epoch:
+            raise UsageError(
+                f"schedule.warmup_epochs is {self._config.warmup_epochs:g}; it must be less than the recipe's "
+                f"{recipe.epochs} epochs."
+            )
+
+    def factor(self, step: int) -> float:
+        """For optimisation step `step`, counted from 0 at the start of training."""
+        if step < self._warmup_steps:
+            return (step + 1) / self._warmup_steps
+        config = self._config
+        if config.name == "milestones":
+            return float(config.factor ** sum(step // self._steps_per_epoch >= m for m in config.milestones))
+        if config.name == "cosine":
+            done = (step - self._warmup_steps) / (self._epochs * self._steps_per_epoch - self._warmup_steps)
+            return config.final_fraction + (1 - config.final_fraction) * (1 + math.cos(math.pi * done)) / 2
+        return 1.0
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float, stacked: bool) -> None:
+    """Scale gradients so that the norm over all of a network's parameters is at most `limit`, in place.
+
+    stacked: parameters are [members, ...], and each member is clipped by its own norm.
+    """
+    if not stacked:
+        nn.utils.clip_grad_norm_(parameters, limit)
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+    # The constant is that of torch.nn.utils.clip_grad_norm_, whose result this equals member by member.
+    scale = (limit / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
