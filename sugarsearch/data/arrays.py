@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,12 @@ import numpy.typing as npt
 from sugarsearch.errors import DataError
 
 Indices = npt.NDArray[np.int64]
+SplitName = Literal["train", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "test")
+
+
+class MissingSplitError(DataError):
+    """A data set without the part that was asked for."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
     }
 )
 MANIFEST = "manifest.json"
+DOWNLOADS, FOLDERS = RESERVED = ("downloads", "folders")  # beside the data sets, under the root
 
 
 def data_root(root: str | Path | None = None) -> Path:
