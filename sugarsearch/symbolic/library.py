@@ -182,7 +182,7 @@ def _entry(name: str) -> Family:
 
 
 def _refuse_unknown_word(text: str, parameters: Collection[str]) -> None:
-    if text.isidentifier() and text not in {"x", "pi", "e", *parameters}:
+    if text.isidentifier() and text not in {"x", "pi", "e", *parameters, *OPERATORS}:
         raise UnknownNameError("surrogate", text, _NAMES)
 
 
@@ -203,7 +203,7 @@ def _named_call(text: str) -> tuple[str, dict[str, float]]:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return text, {}
     name = node.func.id
-    if name in OPERATORS and not node.keywords:
+    if not node.keywords and (name in OPERATORS or canonical_name(name) is None):
         return text, {}
     if canonical_name(name) is None:
         raise UnknownNameError("surrogate", name, _NAMES)

@@ -98,12 +98,12 @@ class Surrogate:
     @property
     def at_zero(self) -> float:
         """g(0): what revives a unit whose input is exactly 0."""
-        return float(self(0.0))
+        return float(self(0.0)) + 0.0
 
     @property
     def at_zero_plus(self) -> float:
         """g(0+), the limit from above."""
-        return float(self(_JUST_ABOVE_ZERO))
+        return float(self(_JUST_ABOVE_ZERO)) + 0.0
 
     @property
     def left_limit(self) -> float | None:
@@ -152,10 +152,7 @@ class Surrogate:
         Values count to 1e-7 (absolute for small, relative for large ones), at points no formula is special at,
         and at 0: conventions for 1[x > 0] at 0 are different surrogates.
         """
-        # arcsinh is linear for small and logarithmic for large values, without a seam between the two.
-        codes = np.arcsinh(evaluate(self.bound, _IDENTITY_GRID)) / _RESOLUTION
-        whole = np.rint(np.nan_to_num(codes, nan=1e15, posinf=2e15, neginf=-2e15)).astype(np.int64)
-        return hashlib.blake2b(whole.tobytes(), digest_size=12).hexdigest()
+        return identity_of(self.bound)
 
     @property
     def label(self) -> str:
@@ -263,6 +260,14 @@ def _normal_quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     z = middle + half * nodes
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     return z.ravel(), (half * weights * density).ravel()
+
+
+def identity_of(bound: Expression) -> str:
+    """The identity (see `Surrogate.identity`) of an expression without free parameters."""
+    # arcsinh is linear for small and logarithmic for large values, without a seam between the two.
+    codes = np.arcsinh(evaluate(bound, _IDENTITY_GRID)) / _RESOLUTION
+    whole = np.rint(np.nan_to_num(codes, nan=1e15, posinf=2e15, neginf=-2e15)).astype(np.int64)
+    return hashlib.blake2b(whole.tobytes(), digest_size=12).hexdigest()
 
 
 _NODES, _WEIGHTS = _normal_quadrature()
