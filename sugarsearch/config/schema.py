@@ -25,7 +25,7 @@ class Names(Protocol):
     def operator(self, name: str, arity: int) -> None: ...
     def family(self, text: str, parameters: frozenset[str]) -> None: ...
     def model(self, name: str, options: dict[str, OptionValue]) -> None: ...
-    def data(self, name: str) -> None: ...
+    def data(self, name: str, root: str | None) -> None: ...
 
 
 def _ask(info: ValidationInfo, method: str, *arguments: Any) -> None:
@@ -145,7 +145,7 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> DataConfig:
-        _ask(info, "data", self.name)
+        _ask(info, "data", self.name, self.root)
         return self
 
 

@@ -146,7 +146,7 @@ def test_names_come_from_the_catalogue_handed_in(folder: Path) -> None:
         def model(self, name: str, options: dict[str, bool | int | float | str]) -> None:
             raise UnknownNameError("model", name, ["mlp2"])
 
-        def data(self, name: str) -> None:
+        def data(self, name: str, root: str | None) -> None:
             raise UnknownNameError("data set", name, [])
 
     with pytest.raises(ConfigurationError) as caught:

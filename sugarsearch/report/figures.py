@@ -1,0 +1,199 @@
+"""The pictures of a study and of one surrogate, as matplotlib figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from sugarsearch.report import style
+from sugarsearch.report.text import rounded, shorten
+from sugarsearch.search.results import ScreeningRow, ranked
+from sugarsearch.symbolic.surrogate import Surrogate
+
+REACH = 6.0  # curves are drawn on [-REACH, REACH]; beyond it N(0, 1) has 2e-9 of its mass
+
+_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}")
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+@style.styled
+def surrogate_figure(surrogate: Surrogate, axes: Axes | None = None) -> Figure:
+    """g beside ReLU's derivative, and where a primitive is known a second panel with it beside ReLU.
+
+    With `axes`, only g is drawn, there.
+    """
+    if axes is not None:
+        _draw_derivative(axes, surrogate)
+        return axes.get_figure(root=True)  # type: ignore[return-value]
+    values = np.linspace(-REACH, REACH, 1201)
+    primitive = surrogate.primitive_values(values)
+    panels = 1 if primitive is None else 2
+    figure, (left, *right) = style.new_figure(panels, width=6.4 if panels == 1 else 10.0)
+    _draw_derivative(left, surrogate)
+    if primitive is not None:
+        right[0].plot(values, primitive, color=style.FOUND, linewidth=2.6, label="primitive f of g")
+        right[0].plot(values, np.maximum(values, 0), label="ReLU", **style.RELU_LINE)
+        right[0].set(xlabel="x", ylabel="f(x)", xlim=(-REACH, REACH), title="f with f' = g")
+        style.legend_below(right[0])
+    return figure
+
+
+@style.styled
+def curves_figure(arms: Sequence[tuple[str, Surrogate]]) -> Figure:
+    """The g's of several arms, (title, surrogate) each, on one pair of axes; the best found comes first."""
+    figure, (axes,) = style.new_figure()
+    for index, (title, surrogate) in enumerate(arms):
+        label = f"{shorten(title, 52)},  gain {surrogate.gain:.2f}"
+        _draw(axes, surrogate, label, style.arm_line(surrogate.name, index))
+    _label_derivative(axes)
+    axes.set_title("the surrogate derivatives compared")
+    # Formulas are long: two a line where they fit, else one.
+    longest = max(len(title) for title, _ in arms)
+    style.legend_below(axes, columns=2 if longest < 34 else 1)
+    return figure
+
+
+@style.styled
+def screening_figure(rows: Sequence[ScreeningRow]) -> Figure:
+    """Score of every candidate in the order of proposal, and the best so far as a line with its steps."""
+    figure, (axes,) = style.new_figure()
+    queued = [row for row in rows if row.finished and row.origin == "queue"]
+    plain = [row for row in rows if row.finished and row.origin != "queue"]
+    stopped = [row for row in rows if row.status == "PRUNED"]
+    failed = [row for row in rows if not row.finished and row.status != "PRUNED"]
+    _scatter(axes, plain, "trained to the end", marker="o", color=style.OTHERS[3], s=30)
+    _scatter(axes, queued, "from the queue", marker="D", color=style.B_SILU, s=34)
+    _scatter(axes, stopped, "pruned", marker="v", color=style.PALE, s=22)
+    _scatter(axes, failed, "failed", marker="x", color=style.RELU, s=30)
+    steps = hall_of_fame(rows)
+    if steps:
+        xs, ys = [row.index for row in steps], [row.score for row in steps]
+        axes.step(
+            [*xs, max(row.index for row in rows)], [*ys, ys[-1]], where="post", color=style.FOUND, label="best so far"
+        )
+        _ring(axes, xs, ys, style.FOUND, size=110)
+        axes.set_title(f"best: {shorten(steps[-1].label, 56)} at {100 * ys[-1]:.1f} %")
+    axes.set(xlabel="candidate, in the order of proposal", ylabel="validation accuracy (%)")
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    style.legend_below(axes, columns=5)
+    return figure
+
+
+@style.styled
+def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float], dict[float, float]]]) -> Figure:
+    """Mean score over learning rates: (name, title, mean by rate, sd by rate) of each arm; the best is ringed."""
+    figure, (axes,) = style.new_figure()
+    for index, (name, title, means, deviations) in enumerate(arms):
+        # A slight shift to the side keeps the error bars of different arms apart.
+        shift = 1.03 ** (index - (len(arms) - 1) / 2)
+        rates = np.array(sorted(means))
+        scores = np.array([means[rate] for rate in rates])
+        spread = np.array([deviations.get(rate, 0.0) for rate in rates])
+        line = style.arm_line(name, index)
+        bars: dict[str, Any] = {"marker": "o", "capsize": 3, "elinewidth": 1.2, "label": shorten(title, 56)}
+        axes.errorbar(rates * shift, scores, yerr=spread, **bars, **line)
+        best = int(scores.argmax())
+        _ring(axes, [rates[best] * shift], [scores[best]], line["color"])
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted({rate for _, _, means, _ in arms for rate in means})))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(_PLAIN)
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.set(
+        xlabel="learning rate",
+        ylabel="validation accuracy (%)",
+        title="mean and sd over seeds; each arm's best is ringed",
+    )
+    style.legend_below(axes, columns=2 if max(len(title) for _, title, _, _ in arms) < 34 else 1)
+    return figure
+
+
+@style.styled
+def parameter_figure(rows: Sequence[ScreeningRow], relu: float | None = None, log: Sequence[str] = ()) -> Figure:
+    """Score over each parameter of a tuned family.
+
+    Args:
+        rows: members of the family; at least one has finished.
+        relu: ReLU's score under the same recipe, drawn as a line.
+        log: names of the parameters with a logarithmic axis.
+    """
+    members = ranked(rows)
+    names = list(members[0].parameters)
+    figure, panels = style.new_figure(len(names), width=8.0 if len(names) == 1 else min(12.0, 5.0 * len(names)))
+    for axes, name in zip(panels, names, strict=True):
+        xs, ys = zip(*sorted((row.parameters[name], row.score) for row in members), strict=True)
+        # A line joins the dots only where this parameter alone explains them.
+        axes.plot(xs, ys, "-o" if len(names) == 1 else "o", color=style.FOUND, markersize=5, linewidth=1.3)
+        best = members[0].parameters[name], members[0].score
+        _ring(axes, [best[0]], [best[1]], style.B_SILU)
+        where: dict[str, Any] = {"xytext": (0, 13), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(rounded(f"{name} = {float(best[0])}"), best, color=style.B_SILU, annotation_clip=False, **where)  # type: ignore[arg-type]
+        if relu is not None:
+            axes.axhline(relu, label=f"ReLU, {100 * relu:.1f} %", **style.RELU_LINE)
+            axes.legend(loc="best")
+        if name in log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(_PLAIN)
+        axes.set(xlabel=name, ylabel="validation accuracy (%)")
+        axes.margins(y=0.16)
+        axes.yaxis.set_major_formatter(_PERCENT)
+    panels[0].set_title(f"best: {shorten(members[0].label, 56)} at {100 * members[0].score:.1f} %")
+    return figure
+
+
+def hall_of_fame(rows: Sequence[ScreeningRow]) -> list[ScreeningRow]:
+    """The finished candidates that were the best of all before them, in the order of proposal."""
+    steps: list[ScreeningRow] = []
+    for row in sorted((row for row in rows if row.finished), key=lambda row: row.index):
+        if not steps or row.score > steps[-1].score:
+            steps.append(row)
+    return steps
+
+
+def _halves() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points of x <= 0 and of x > 0, the latter from just above 0: a jump there is a gap and not a slope."""
+    side = np.linspace(0, REACH, 601)
+    return -side[::-1], np.concatenate([[1e-20], side[1:]])
+
+
+def _draw(axes: Axes, surrogate: Surrogate, label: str, line: dict[str, Any]) -> None:
+    below, above = _halves()
+    axes.plot(below, surrogate(below), label=label, **line)
+    axes.plot(above, surrogate(above), **line)
+    if abs(surrogate.at_zero - surrogate.at_zero_plus) > 1e-6:
+        dot: dict[str, Any] = {"marker": "o", "markersize": 6, "color": line["color"], "zorder": 5}
+        axes.plot([0.0], [surrogate.at_zero], **dot)
+        axes.plot([0.0], [surrogate.at_zero_plus], markerfacecolor="white", **dot)
+
+
+def _draw_derivative(axes: Axes, surrogate: Surrogate) -> None:
+    _draw(axes, surrogate, "g, the backward pass", {"color": style.FOUND, "linewidth": 2.6})
+    for values, level, label in zip(_halves(), (0.0, 1.0), ("ReLU's derivative", "_nolegend_"), strict=True):
+        axes.plot(values, np.full_like(values, level), label=label, **style.RELU_LINE)
+    _label_derivative(axes)
+    axes.set_title(f"{shorten(surrogate.label, 34)}: gain {surrogate.gain:.2f}, g(0) = {surrogate.at_zero:.3g}")
+    style.legend_below(axes)
+
+
+def _label_derivative(axes: Axes) -> None:
+    axes.set(xlabel="x, the input of the ReLU", ylabel="g(x)", xlim=(-REACH, REACH))
+    axes.margins(y=0.08)
+
+
+def _ring(axes: Axes, xs: Sequence[float], ys: Sequence[float], color: str, size: float = 170) -> None:
+    axes.scatter(xs, ys, s=size, facecolors="none", edgecolors=color, linewidths=1.8, zorder=4)
+
+
+def _scatter(axes: Axes, rows: Sequence[ScreeningRow], label: str, **look: Any) -> None:
+    if rows:
+        xs, ys = [row.index for row in rows], [row.score for row in rows]
+        axes.scatter(xs, ys, label=label, linewidths=1.2, zorder=3, **look)

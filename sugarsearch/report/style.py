@@ -1,0 +1,88 @@
+"""How every picture looks: one palette, one size of type, no global state of matplotlib."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Okabe and Ito's colours, told apart by all common forms of colour blindness; each role keeps its colour.
+FOUND = "#0072B2"
+RELU = "#000000"
+B_SILU = "#D55E00"
+OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+PALE = "#B5B5B5"
+
+# Dashes repeat what colour says, for print in grey.
+_DASHES = ((0, (6, 1.5)), (0, (1, 1.2)), (0, (6, 1.2, 1.2, 1.2)))
+# Drawn last and thin: where ReLU's line covers another, both stay visible.
+RELU_LINE: dict[str, Any] = {"color": RELU, "linestyle": (0, (5, 2)), "linewidth": 1.5, "zorder": 3}
+
+_TYPE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "legend.fontsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "lines.linewidth": 2.0,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a drawing function under this style, and leave matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with rc_context(_TYPE):  # type: ignore[arg-type]
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def new_figure(columns: int = 1, width: float = 8.0, height: float = 4.6) -> tuple[Figure, list[Axes]]:
+    """A figure (inches) of `columns` panels, drawn by Agg without a window."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def arm_line(name: str, index: int) -> dict[str, Any]:
+    """Line of the arm of a surrogate's name: fixed for ReLU and B-SiLU, the best found (index 0), others in turn."""
+    if name == "relu":
+        return dict(RELU_LINE)
+    if name == "b_silu":
+        return {"color": B_SILU, "linestyle": _DASHES[2]}
+    if index == 0:
+        return {"color": FOUND, "linewidth": 2.6}
+    return {"color": OTHERS[index % len(OTHERS)], "linestyle": _DASHES[index % len(_DASHES)]}
+
+
+def legend_below(axes: Axes, columns: int = 2) -> None:
+    """A legend under the axes, where it hides no data."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, handletextpad=0.5, columnspacing=1.4)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG of 150 dots per inch; a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png", dpi=150)
+    return partial.replace(path)
