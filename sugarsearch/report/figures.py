@@ -23,14 +23,14 @@ _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 @style.styled
-def surrogate_figure(surrogate: Surrogate, axes: Axes | None = None) -> Figure:
+def surrogate_figure(surrogate: Surrogate, ax: Axes | None = None) -> Figure:
     """g beside ReLU's derivative, and where a primitive is known a second panel with it beside ReLU.
 
-    With `axes`, only g is drawn, there.
+    With `ax`, only g is drawn, there.
     """
-    if axes is not None:
-        _draw_derivative(axes, surrogate)
-        return axes.get_figure(root=True)  # type: ignore[return-value]
+    if ax is not None:
+        _draw_derivative(ax, surrogate)
+        return ax.get_figure(root=True)  # type: ignore[return-value]
     values = np.linspace(-REACH, REACH, 1201)
     primitive = surrogate.primitive_values(values)
     panels = 1 if primitive is None else 2
@@ -116,16 +116,18 @@ def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float], dict
 
 
 @style.styled
-def parameter_figure(rows: Sequence[ScreeningRow], relu: float | None = None, log: Sequence[str] = ()) -> Figure:
-    """Score over each parameter of a tuned family.
+def parameter_figure(
+    rows: Sequence[ScreeningRow], names: Sequence[str], relu: float | None = None, log: Sequence[str] = ()
+) -> Figure:
+    """Score over each tuned parameter of a family.
 
     Args:
         rows: members of the family; at least one has finished.
+        names: the tuned parameters.
         relu: ReLU's score under the same recipe, drawn as a line.
-        log: names of the parameters with a logarithmic axis.
+        log: those of `names` with a logarithmic axis.
     """
     members = ranked(rows)
-    names = list(members[0].parameters)
     figure, panels = style.new_figure(len(names), width=8.0 if len(names) == 1 else min(12.0, 5.0 * len(names)))
     for axes, name in zip(panels, names, strict=True):
         xs, ys = zip(*sorted((row.parameters[name], row.score) for row in members), strict=True)
@@ -134,7 +136,7 @@ def parameter_figure(rows: Sequence[ScreeningRow], relu: float | None = None, lo
         best = members[0].parameters[name], members[0].score
         _ring(axes, [best[0]], [best[1]], style.B_SILU)
         where: dict[str, Any] = {"xytext": (0, 13), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(rounded(f"{name} = {float(best[0])}"), best, color=style.B_SILU, annotation_clip=False, **where)  # type: ignore[arg-type]
+        axes.annotate(rounded(f"{name} = {float(best[0])}"), best, color=style.B_SILU, annotation_clip=False, **where)
         if relu is not None:
             axes.axhline(relu, label=f"ReLU, {100 * relu:.1f} %", **style.RELU_LINE)
             axes.legend(loc="best")
