@@ -1,7 +1,8 @@
 """ReLU forward, grad * g(x) backward: the autograd function of SUGAR (equations 5 and 6 of the paper).
 
-Plain torch throughout, so that torch.compile traces and fuses it. Do not use it inside
-torch.compile(torch.func.vmap(...)): torch 2.15 silently drops a custom backward there.
+Plain torch throughout, so that torch.compile traces and fuses it. torch.func's transforms are refused by torch: they
+need setup_context, which costs 22 us more per call than `ctx` in forward, and under torch.compile(vmap(...)) torch 2.15
+would silently put ReLU's own gradient in place of g. Many g's at once are the members of a table.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from sugarsearch.nn.lowering import Lowered
 from sugarsearch.nn.table import look_up
+
+_CHUNK = 2**17  # elements worked on at once on the CPU, so that intermediate results stay in its cache
 
 
 def sugar_relu(x: Tensor, derivative: Lowered | Tensor) -> Tensor:
@@ -26,17 +29,17 @@ def sugar_relu(x: Tensor, derivative: Lowered | Tensor) -> Tensor:
     return output
 
 
+def _times_g(grad: Tensor, x: Tensor, closed: Any, cells: Any) -> Tensor:
+    slope: Tensor = look_up(cells, x) if closed is None else closed(x)
+    return (grad * slope).to(grad.dtype)
+
+
 class _SugarRelu(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor, closed: Any, cells: Any) -> Tensor:
-        return torch.relu(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.closed, cells = inputs
+    def forward(ctx: Any, x: Tensor, closed: Lowered | None, cells: Tensor | None) -> Tensor:
+        ctx.closed = closed
         ctx.save_for_backward(x, cells)
+        return torch.relu(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -50,16 +53,17 @@ class _Gradient(torch.autograd.Function):
     torch's once_differentiable would refuse too, but torch.compile does not trace through it.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(grad: Tensor, x: Tensor, closed: Any, cells: Any) -> Tensor:
-        slope: Tensor = look_up(cells, x) if closed is None else closed(x)
-        return (grad * slope).to(grad.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
+    def forward(ctx: Any, grad: Tensor, x: Tensor, closed: Lowered | None, cells: Tensor | None) -> Tensor:
+        if x.numel() <= _CHUNK or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return _times_g(grad, x, closed, cells)
+        result = torch.empty_like(x)
+        rows = max(1, _CHUNK * x.shape[0] // x.numel())
+        for start in range(0, x.shape[0], rows):
+            piece = slice(start, start + rows)
+            own = cells if cells is None or cells.shape[1] == 1 else cells[:, piece]
+            result[piece] = _times_g(grad[piece], x[piece], closed, own)
+        return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> None:
