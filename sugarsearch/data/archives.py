@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -88,16 +87,14 @@ def _tiny_imagenet(unpacked: Path, content: Content) -> None:
     folder.decode(folder.scan_splits(root, {"train": root / "train", "test": sorted_folder}), content)
 
 
-ARCHIVES: Mapping[str, Archive] = MappingProxyType(
-    {
-        "cifar10": Archive(
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", _cifar10
-        ),
-        "cifar100": Archive(
-            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", _cifar100
-        ),
-        "tiny_imagenet": Archive(
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", _tiny_imagenet
-        ),
-    }
-)
+ARCHIVES: Mapping[str, Archive] = {
+    "cifar10": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", _cifar10
+    ),
+    "cifar100": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", _cifar100
+    ),
+    "tiny_imagenet": Archive(
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", _tiny_imagenet
+    ),
+}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from sugarsearch.config.objects import is_object_name
@@ -13,14 +12,12 @@ from sugarsearch.errors import DataError, UnknownNameError
 
 Kind = Literal["known", "imported", "folder", "loader"]
 
-DATASETS: Mapping[str, str] = MappingProxyType(
-    {
-        "digits": "1,797 grey 8x8 digits, 10 classes; ships with scikit-learn, nothing to download",
-        "cifar10": "60,000 colour 32x32 images, 10 classes; a download of 170 MB",
-        "cifar100": "60,000 colour 32x32 images, 100 classes; a download of 169 MB",
-        "tiny_imagenet": "110,000 colour 64x64 images, 200 classes; a download of 248 MB",
-    }
-)
+DATASETS: Mapping[str, str] = {
+    "digits": "1,797 grey 8x8 digits, 10 classes; ships with scikit-learn, nothing to download",
+    "cifar10": "60,000 colour 32x32 images, 10 classes; a download of 170 MB",
+    "cifar100": "60,000 colour 32x32 images, 100 classes; a download of 169 MB",
+    "tiny_imagenet": "110,000 colour 64x64 images, 200 classes; a download of 248 MB",
+}
 MANIFEST = "manifest.json"
 DOWNLOADS, FOLDERS = RESERVED = ("downloads", "folders")  # beside the data sets, under the root
 

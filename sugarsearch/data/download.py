@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import shutil
 import tarfile
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -83,6 +84,8 @@ def _download(url: str, part: Path, target: Path) -> int | None:
             ) as reader:
                 shutil.copyfileobj(reader, file, 1 << 20)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the server's answer, with the connection still open
         remedy = f"Check the network and run again, or put the file at {target} yourself."
         raise DataError(url, f"cannot be downloaded ({error}).", remedy) from error
     return total
