@@ -31,7 +31,8 @@ def sugar_relu(x: Tensor, derivative: Lowered | Tensor) -> Tensor:
 
 def _times_g(grad: Tensor, x: Tensor, closed: Any, cells: Any) -> Tensor:
     slope: Tensor = look_up(cells, x) if closed is None else closed(x)
-    return (grad * slope).to(grad.dtype)
+    # In this order the product has the memory format of x, as F.relu's gradient has, whatever that of grad.
+    return (slope * grad).to(grad.dtype)
 
 
 class _SugarRelu(torch.autograd.Function):

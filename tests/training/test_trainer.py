@@ -45,7 +45,6 @@ def plain_loop(recipe: Recipe, train: DeviceArrays, orders: Sequence[Tensor], se
     """What anyone would write; batches in the order the run used."""
     network = build_seeded(recipe.model, train.shape, train.classes, seed, PlainReLU).train()
     network = network.to(memory_format=torch.channels_last)
-    inputs = train.images if train.images.ndim < 4 else train.images.contiguous(memory_format=torch.channels_last)
     config = recipe.optimizer
     optimizer: torch.optim.Optimizer
     if config.name == "sgd":
@@ -61,7 +60,10 @@ def plain_loop(recipe: Recipe, train: DeviceArrays, orders: Sequence[Tensor], se
     for order in orders:
         for indices in torch.split(order, recipe.batch_size):
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(inputs[indices]), train.labels[indices])
+            inputs = train.images[indices]
+            if inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            loss = F.cross_entropy(network(inputs), train.labels[indices])
             torch.autograd.backward(loss)
             if recipe.clip_gradient is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_gradient)
