@@ -185,7 +185,9 @@ class Grammar:
 
     def _is_usable(self, expression: Expression) -> bool:
         values = evaluate(expression, _PROBE)
-        if not np.isfinite(values).all() or np.ptp(values) < 1e-6 or values[_RIGHT].mean() <= 0:
+        if not np.isfinite(values).all() or np.ptp(values[~_FAR]) < 1e-4 or values[_RIGHT].mean() <= 0:
+            return False
+        if self._has_pole(expression):
             return False
         size = np.abs(values)
         if size[_FAR].max() > 1.25 * size[~_FAR].max():  # still growing: unbounded
@@ -195,3 +197,15 @@ class Grammar:
             return False
         wanted = self.space.at_zero
         return wanted is None or wanted.low <= self._with_gain(plain).at_zero <= wanted.high
+
+    def _has_pole(self, expression: Expression) -> bool:
+        """Whether a denominator passes through 0: between the probe's points, the values alone would hide it."""
+        parts = self._template.unwrap(expression)
+        body = parts[0] if parts else expression
+        x = _PROBE[_PROBE <= 0] if self.space.template == "negative_side" else _PROBE
+        for node in body.walk():
+            if node.op == "div" or (node.op == "pow" and node.args[1].value < 0):
+                denominator = evaluate(node.args[node.op == "div"], x)
+                if denominator.min() <= 0 <= denominator.max():
+                    return True
+        return False

@@ -102,8 +102,9 @@ class Surrogate:
 
     @property
     def at_zero_plus(self) -> float:
-        """g(0+), the limit from above."""
-        return float(self(_JUST_ABOVE_ZERO)) + 0.0
+        """g(0+), the limit from above; equal to g(0) where g is continuous there."""
+        above = float(self(_JUST_ABOVE_ZERO))
+        return self.at_zero if abs(above - self.at_zero) <= _TOLERANCE else above
 
     @property
     def left_limit(self) -> float | None:
@@ -229,7 +230,7 @@ class Surrogate:
         The picture is made by the report layer above; it is looked up when asked for, so that expressions stay free of
         matplotlib.
         """
-        return importlib.import_module("sugarsearch.report.figures").surrogate_figure(self, ax=ax)
+        return importlib.import_module("sugarsearch.report.figures").surrogate_figure(self, ax)
 
 
 def _symmetric(positive: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,84 @@
+"""The oracle of this layer: expressions evaluated by mpmath, from definitions of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mpmath
+import pytest
+from mpmath import mp
+
+from sugarsearch.symbolic.expression import Expression
+
+Exact = Callable[..., Any]
+
+_LARGEST = mpmath.mpf(10) ** 30
+
+_DEFINITIONS: dict[str, Callable[..., Any]] = {
+    "neg": lambda a: -a,
+    "abs": abs,
+    "square": lambda a: a * a,
+    "sqrt": mp.sqrt,
+    "exp": mp.exp,
+    "log1p_abs": lambda a: mp.log1p(abs(a)),
+    "sigmoid": lambda a: 1 / (1 + mp.exp(-a)),
+    "softplus": lambda a: mp.log1p(mp.exp(a)),
+    "tanh": mp.tanh,
+    "sech2": lambda a: 1 / mp.cosh(a) ** 2,
+    "erf": mp.erf,
+    "normal_cdf": mp.ncdf,
+    "normal_pdf": mp.npdf,
+    "gaussian": lambda a: mp.exp(-a * a),
+    "atan": mp.atan,
+    "sin": mp.sin,
+    "cos": mp.cos,
+    "step": lambda a: mp.mpf(1 if a > 0 else 0),
+    "softsign": lambda a: a / (1 + abs(a)),
+    "relu": lambda a: max(a, mp.mpf(0)),
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: a**b,
+    "max": max,
+    "min": min,
+    "if_positive": lambda c, a, b: a if c > 0 else b,
+    "if_nonnegative": lambda c, a, b: a if c >= 0 else b,
+}
+
+
+@pytest.fixture(scope="session")
+def definitions() -> Mapping[str, Callable[..., Any]]:
+    """Every operator's definition, in mpmath's arithmetic."""
+    return _DEFINITIONS
+
+
+@pytest.fixture(scope="session")
+def exact() -> Exact:
+    """exact(expression, x, parameters, seen=None): the value in mpmath's current precision.
+
+    `seen`, a list, collects the sizes of all intermediate values. Raises OverflowError beyond 1e30 and ValueError
+    where a value is not real.
+    """
+
+    def value(
+        node: Expression, x: Any, parameters: Mapping[str, float] | None = None, seen: list[Any] | None = None
+    ) -> Any:
+        if node.op == "x":
+            result = mp.mpf(x)
+        elif node.op == "constant":
+            result = mp.mpf(node.value)
+        elif node.op == "parameter":
+            result = mp.mpf((parameters or {})[node.name])
+        else:
+            result = _DEFINITIONS[node.op](*[value(argument, x, parameters, seen) for argument in node.args])
+        if not isinstance(result, mpmath.mpf):
+            raise ValueError(f"{node} is not real")
+        if abs(result) > _LARGEST:
+            raise OverflowError(str(node))
+        if seen is not None:
+            seen.append(abs(result))
+        return result
+
+    return value
