@@ -1,1 +1,1 @@
-"""TODO"""
+"""Evaluation: jobs in, records out, in this process or in workers."""

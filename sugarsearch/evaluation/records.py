@@ -1,0 +1,217 @@
+"""Records: what jobs gave, one JSON line each, in a log that survives kill -9."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from io import FileIO
+from pathlib import Path
+from typing import Any, Final
+
+from sugarsearch.errors import RunError, SugarsearchError
+from sugarsearch.evaluation.jobs import Job
+
+
+class Status(StrEnum):
+    """How a job ended."""
+
+    COMPLETED = "COMPLETED"
+    PRUNED = "PRUNED"
+    DIVERGED = "DIVERGED"
+    REJECTED = "REJECTED"
+    TIMEOUT = "TIMEOUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    CRASHED = "CRASHED"
+    INTERRUPTED = "INTERRUPTED"
+
+
+MACHINE_FAULTS: Final = frozenset({Status.OUT_OF_MEMORY, Status.CRASHED, Status.INTERRUPTED})
+"""Faults of the machine, not of the candidate: such jobs are tried again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a job gave.
+
+    Attributes:
+        job: what was asked.
+        recipe: `recipe_hash` of the recipe it was trained with.
+        mode: "eager", "compiled" or "population".
+        device: where it ran.
+        status: how it ended.
+        classes: how many classes the data has.
+        scores: accuracy on the job's scoring data after each epoch, as far as the run stayed finite.
+        gain: of the surrogate as trained; None where g is not finite.
+        dead_units, sparsity: shares at the last of those epochs; None if there is none.
+        seconds: the job's part of the time that its computation took; members of a population share evenly.
+        versions: of the packages that matter.
+        reason: of a failure, empty otherwise.
+    """
+
+    job: Job
+    recipe: str
+    mode: str
+    device: str
+    status: Status
+    classes: int
+    gain: float | None
+    seconds: float
+    versions: Mapping[str, str]
+    scores: tuple[float, ...] = ()
+    dead_units: float | None = None
+    sparsity: float | None = None
+    reason: str = ""
+
+    @property
+    def score(self) -> float | None:
+        """The last accuracy; None if there is none."""
+        return self.scores[-1] if self.scores else None
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / self.classes
+
+    @property
+    def value(self) -> float:
+        """What a search is told: the score of a run that ended well or ran out of time, chance for all others."""
+        counts = self.status in (Status.COMPLETED, Status.PRUNED, Status.TIMEOUT)
+        return self.score if counts and self.score is not None else self.chance
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `job_id` and `score` are there for readers of the file."""
+        return {
+            "job_id": self.job.id,
+            "recipe": self.recipe,
+            "status": str(self.status),
+            "score": self.score,
+            "job": self.job.to_json(),
+            "mode": self.mode,
+            "device": self.device,
+            "classes": self.classes,
+            "scores": list(self.scores),
+            "gain": self.gain,
+            "dead_units": self.dead_units,
+            "sparsity": self.sparsity,
+            "seconds": self.seconds,
+            "versions": dict(self.versions),
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Record:
+        """The record that `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError, SugarsearchError: it is none.
+        """
+        fields = {name: value[name] for name in value.keys() - {"job_id", "score"}}
+        job = Job.from_json(fields.pop("job"))
+        if job.id != value["job_id"]:
+            raise ValueError(f"job_id {value['job_id']} does not fit the job, whose id is {job.id}")
+        status, scores = Status(fields.pop("status")), tuple(fields.pop("scores"))
+        return cls(job=job, status=status, scores=scores, **fields)
+
+
+class RecordLog:
+    """The records of a run, in one file that several processes append to."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write `records` in one go; on return they are on the disk.
+
+        Raises:
+            RunError: the file cannot be written; what was there is unharmed.
+        """
+        text = "".join(json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records)
+        try:
+            with self._locked("ab+", fcntl.LOCK_EX) as file:
+                end = _whole_length(file)
+                # The rest of a line whose writer was killed would spoil the line after it.
+                file.truncate(end)
+                try:
+                    _write_all(file, text.encode())
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be written: {error.strerror}. Make room or rights, and resume."
+            ) from None
+
+    def load(self) -> list[Record]:
+        """All records, oldest first; none where there is no file.
+
+        A last line without its end is the work of a killed writer: it is left out, with a warning.
+
+        Raises:
+            RunError: a line that is no record; the text names it.
+        """
+        try:
+            with self._locked("rb", fcntl.LOCK_SH) as file:
+                content = file.readall()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be read: {error.strerror}.") from None
+        *lines, rest = content.split(b"\n")
+        if rest:
+            warnings.warn(f"{self.path}: the last line is torn and left out; its job is run again.", stacklevel=2)
+        return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+
+    def _parse(self, line: bytes, number: int) -> Record:
+        try:
+            return Record.from_json(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError, SugarsearchError) as error:
+            message = (
+                f"{self.path}:{number}: this line is not a record ({error!r}). Restore the file, or delete the line."
+            )
+            raise RunError(message) from None
+
+    @contextmanager
+    def _locked(self, mode: str, lock: int) -> Iterator[FileIO]:
+        is_new = not self.path.exists()
+        with self.path.open(mode, buffering=0) as file:
+            assert isinstance(file, FileIO)
+            if is_new:
+                _sync_folder(self.path.parent)
+            fcntl.flock(file, lock)
+            yield file
+
+
+def _whole_length(file: FileIO) -> int:
+    """The length of the file up to the end of its last whole line."""
+    end = file.seek(0, os.SEEK_END)
+    step = 65536
+    while end:
+        start = max(0, end - step)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Without this a power cut may forget that the file was made."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
