@@ -162,7 +162,7 @@ def _put(model: nn.Module, paths: tuple[str, ...], new: nn.Module) -> None:
 def _functional_nodes(model: nn.Module) -> dict[str, tuple[fx.GraphModule, fx.Node]]:
     """The functional activations in graphs of torch.fx, by the paths that modules in their place will have."""
     return {
-        f"{path}.{node.name}" if path else node.name: (module, node)
+        f"{path}.{_module_name(node)}".removeprefix("."): (module, node)
         for path, module in model.named_modules()
         if isinstance(module, fx.GraphModule)
         for node in module.graph.nodes
@@ -171,14 +171,19 @@ def _functional_nodes(model: nn.Module) -> dict[str, tuple[fx.GraphModule, fx.No
 
 
 def _replace_node(path: str, module: fx.GraphModule, node: fx.Node, new: SugarReLU) -> Site:
-    module.add_submodule(node.name, new)
+    module.add_submodule(_module_name(node), new)
     with module.graph.inserting_before(node):
         x = node.args[0] if node.args else node.kwargs["input"]
-        node.replace_all_uses_with(module.graph.call_module(node.name, (x,)))
+        node.replace_all_uses_with(module.graph.call_module(_module_name(node), (x,)))
     module.graph.erase_node(node)
     module.recompile()
     name = _function_name(node)
     return Site((path,), f"{name}()", _text(new), name not in ("relu", "relu_"))
+
+
+def _module_name(node: fx.Node) -> str:
+    """A name of its own: the node of F.relu is called `relu`, as many a module is."""
+    return f"functional_{node.name}"
 
 
 def _function_name(node: fx.Node) -> str:
