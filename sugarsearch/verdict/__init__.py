@@ -1,1 +1,1 @@
-"""The verdict: what the finalists are worth on fresh seeds. The one layer that opens the test split."""
+"""Verdict: what is said of the finalists, on seeds and data that the search never used."""

@@ -1,0 +1,94 @@
+"""Statistics of a final table: an arm's runs, its difference to ReLU, and one honest sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE: Final = 0.95
+_RESAMPLES: Final = 9_999
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Mean of the paired differences to ReLU, seed by seed, with a bootstrap interval (accuracy, 0 to 1)."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Accuracies of an arm's runs: mean, standard deviation (n - 1), standard error, and share of collapsed runs."""
+
+    n: int
+    mean: float
+    sd: float
+    sem: float
+    collapse_share: float
+
+
+def summarise(scores: Sequence[float], collapse_below: float) -> Summary:
+    """Summary of one arm; a run is collapsed at or below `collapse_below`. With one run the spread is 0."""
+    values = np.asarray(scores, float)
+    sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return Summary(
+        len(values),
+        float(values.mean()),
+        sd,
+        sd / len(values) ** 0.5,
+        float(np.mean(values <= collapse_below)),
+    )
+
+
+def paired_difference(arm: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
+    """Difference of two arms over the replicates that both have; None with fewer than two.
+
+    Replicates share seeds, so weights at the start and batches are the same for both arms.
+    """
+    common = sorted(arm.keys() & reference.keys())
+    if len(common) < 2:
+        return None
+    values = np.array([arm[replicate] - reference[replicate] for replicate in common])
+    mean = float(values.mean())
+    if np.ptp(values) == 0:  # nothing to resample
+        return Difference(mean, mean, mean, len(common))
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Difference(mean, float(interval.low), float(interval.high), len(common))
+
+
+def winner_text(means: Mapping[str, float], differences: Mapping[str, Difference | None], reference: str | None) -> str:
+    """One sentence on who won. Keys are labels; `reference` is ReLU's, or None where it was not run."""
+    best = max(means, key=lambda label: means[label])
+    lead = f"{best} has the highest mean, {100 * means[best]:.1f} %"
+    if reference is None:
+        return f"{lead}; ReLU was not run, so nothing is said against it."
+    if best == reference:
+        others = ", ".join(f"{label} {100 * mean:.1f} %" for label, mean in means.items() if label != reference)
+        return f"ReLU wins: its mean is {100 * means[best]:.1f} %; {others or 'nothing else was run'}."
+    difference = differences[best]
+    if difference is None:
+        return f"{lead}, ReLU's is {100 * means[reference]:.1f} %; with fewer than two seeds nothing can be said."
+    interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
+    evidence = f"{100 * CONFIDENCE:.0f} % interval over {difference.pairs} paired seeds"
+    if difference.is_clear:
+        return f"{lead}, {interval} against ReLU's {100 * means[reference]:.1f} % ({evidence})."
+    return f"{lead}, but no difference to ReLU ({100 * means[reference]:.1f} %) is shown: {interval} ({evidence})."
