@@ -1,35 +1,236 @@
-"""Executors: jobs in, records out."""
+"""Executors: in this process, or in workers that die with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from queue import Empty, Queue
+from typing import Any, Final
 
+import torch
+
+from sugarsearch.data.arrays import Arrays
+from sugarsearch.data.splits import Split
+from sugarsearch.errors import RunError, SelfTestError, SugarsearchError, SurgeryError, UsageError
+from sugarsearch.evaluation.bench import Bench
 from sugarsearch.evaluation.jobs import Job, Judge, Progress, Workload
-from sugarsearch.evaluation.records import Record
+from sugarsearch.evaluation.logged import Executor, LoggedExecutor, Round
+from sugarsearch.evaluation.process import WorkerProcess
+from sugarsearch.evaluation.records import Record, RecordLog, Status
+from sugarsearch.training.network import Mode, ModelFactory
 
-__all__ = ["Executor", "Judge", "Progress", "Workload"]
+__all__ = ["Executor", "InlineExecutor", "Judge", "ProcessExecutor", "Progress", "Workload"]
+
+GRACE: Final = 120.0
+"""Seconds past a time limit after which a worker that has not stopped by itself is killed; compiling takes as long."""
 
 
-class Executor(Protocol):
-    """Runs jobs."""
+class InlineExecutor(LoggedExecutor):
+    """Trains in this process: for data and models that are objects of yours."""
 
-    def evaluate(
-        self, jobs: Sequence[Job], judge: Judge | None = None, rungs: Sequence[int] = (), deadline: float | None = None
-    ) -> Iterator[Record]:
-        """Exactly one record for each different job, in the order in which they end.
-
-        A job that is in the log is not run again. One whose record is a fault of the machine is, at most
-        twice; the last record then stands.
+    def __init__(
+        self,
+        workload: Workload,
+        log: RecordLog,
+        *,
+        split: Split | None = None,
+        scoring: Mapping[str, Arrays] | None = None,
+        model_factory: ModelFactory | None = None,
+    ) -> None:
+        """Open the log and the data.
 
         Args:
-            jobs: what to run; they pass the rungs side by side.
-            judge: says which jobs stop at a rung.
-            rungs: the epochs after which it is asked.
-            deadline: a value of time.monotonic(). Jobs it cuts short are INTERRUPTED, not in the log, and run
-                afresh when they are asked for again.
+            workload: what all jobs have in common.
+            log: where records go.
+            split: training and validation data in place of the recipe's.
+            scoring: further data that jobs of stage "final" may be scored on, by name.
+            model_factory: makes the network in place of the recipe's; its activations are replaced.
 
         Raises:
-            SugarsearchError: what is asked cannot be run at all: data, model, device or mode.
+            DataError, UsageError, RunError: data, device or log cannot be used.
         """
-        ...
+        super().__init__(workload, log)
+        self._is_users = model_factory is not None
+        self._bench = Bench(workload, self._device, split=split, scoring=scoring, model_factory=model_factory)
+
+    def _train(self, task: Round) -> Iterator[Record]:
+        with _threads(self._workload.execution.threads):
+            for records in self._bench.train(task.batch(task.jobs), task.ask):
+                self._log.append(records)
+                yield from records
+
+    def _place(self) -> tuple[int, str]:
+        return self._bench.classes, self._bench.device_name
+
+    def _model_mode(self, crowd: int) -> Mode:
+        return super()._model_mode(1 if self._is_users else crowd)
+
+
+class ProcessExecutor(LoggedExecutor):
+    """Trains in worker processes, one per GPU or as many as asked for.
+
+    Workers get JSON only, and write their records before they report them. A worker that dies is replaced;
+    the jobs it was working at get a record that says how it died, its others are run again.
+    """
+
+    def __init__(self, workload: Workload, log: RecordLog) -> None:
+        """Open the log; workers start when there is work.
+
+        Raises:
+            UsageError, RunError: device or log cannot be used.
+        """
+        super().__init__(workload, log)
+        self._workers: list[WorkerProcess] = []
+        self._inbox: Queue[tuple[WorkerProcess, Any]] = Queue()
+        self._told: tuple[int, str] | None = None
+
+    def close(self) -> None:
+        """Stop the workers; what they were training is lost, what they have recorded is not."""
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+
+    def _train(self, task: Round) -> Iterator[Record]:
+        parts = deque(self._parts(task))
+        self._place()
+        try:
+            while parts or self._busy:
+                if task.late:
+                    parts.clear()
+                self._staff(len(parts) + len(self._busy))
+                for worker in self._workers:
+                    if worker.idle and parts:
+                        worker.assign(task.batch(parts.popleft()))
+                yield from self._listen(task.mode)
+                if not parts:
+                    self._ask(task)
+                yield from self._stop_late(task)
+        finally:
+            for worker in self._busy:
+                self._workers.remove(worker)
+                worker.close()
+
+    def _place(self) -> tuple[int, str]:
+        while self._told is None:
+            self._staff(1)
+            self._listen("eager")
+        return self._told
+
+    @property
+    def _busy(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers if worker.busy]
+
+    def _parts(self, task: Round) -> list[Sequence[Job]]:
+        """Jobs that meet at rungs, or train as one computation, are divided among all workers; others come singly."""
+        together = bool(task.rungs) or task.mode == "population"
+        count = min(self._workload.execution.workers, len(task.jobs)) if together else len(task.jobs)
+        return [task.jobs[start::count] for start in range(count)]
+
+    def _staff(self, count: int) -> None:
+        """Have up to `count` workers."""
+        wanted = min(count, self._workload.execution.workers)
+        taken = {worker.number for worker in self._workers}
+        for number in range(self._workload.execution.workers):
+            if len(self._workers) < wanted and number not in taken:
+                self._workers.append(WorkerProcess(number, self._workload, self._log.path, self._inbox))
+
+    def _listen(self, mode: Mode) -> list[Record]:
+        """Take one message; gives the records it brings."""
+        try:
+            worker, message = self._inbox.get(timeout=1.0)
+        except Empty:
+            return []
+        if worker not in self._workers:
+            return []
+        if message is None:
+            return self._bury(worker, mode)
+        match message:
+            case {"event": "ready"}:
+                worker.ready = True
+                self._told = message["classes"], message["device"]
+            case {"event": "active"}:
+                worker.begin(message["jobs"])
+            case {"event": "progress"}:
+                worker.progress = [Progress(*row) for row in message["progress"]]
+            case {"event": "done"}:
+                worker.busy = False
+            case {"event": "refused"}:
+                raise _refusal(message)
+            case {"event": "records"}:
+                records = [Record.from_json(value) for value in message["records"]]
+                worker.forget(records)
+                return records
+        return []
+
+    def _ask(self, task: Round) -> None:
+        """Once all workers wait at the rung, hear the judge and tell them who stops."""
+        waiting = [worker for worker in self._busy if worker.progress]
+        if not waiting or len(waiting) < len(self._busy) or task.ask is None:
+            return
+        stopped = task.ask([progress for worker in waiting for progress in worker.progress])
+        for worker in waiting:
+            worker.answer(stopped)
+
+    def _bury(self, worker: WorkerProcess, mode: Mode) -> list[Record]:
+        """Of a worker that has died: records it wrote without reporting, and those of the jobs it was working at."""
+        self._workers.remove(worker)
+        worker.close()
+        status, reason = worker.obituary()
+        if not worker.ready:
+            raise RunError(f"a worker cannot start: {reason}")
+        records = []
+        if worker.jobs:
+            seen = {name: len(self._known.get(name, [])) for name in worker.jobs}
+            for record in self._log.load():
+                name = record.job.id
+                if name in seen and record.recipe == self._recipe:
+                    seen[name] -= 1
+                    if seen[name] < 0:
+                        records.append(record)
+            worker.forget(records)
+        return records + self._fail(worker, mode, status, reason)
+
+    def _fail(self, worker: WorkerProcess, mode: Mode, status: Status, reason: str) -> list[Record]:
+        """The same record for all jobs that `worker` was working at; before it named any, for all it had."""
+        blamed = [worker.jobs[name] for name in worker.active if name in worker.jobs] or list(worker.jobs.values())
+        records = [self._record(job, mode, status, reason) for job in blamed]
+        if records:
+            self._log.append(records)
+        return records
+
+    def _stop_late(self, task: Round) -> list[Record]:
+        """Kill workers that have not kept a time limit by far."""
+        records = []
+        now = time.monotonic()
+        for worker in self._busy:
+            over = task.deadline is not None and now > task.deadline + GRACE
+            allowed = None if task.job_limit is None else task.job_limit * len(worker.active) + GRACE
+            stuck = allowed is not None and not worker.progress and worker.active and now - worker.since > allowed
+            if over or stuck:
+                self._workers.remove(worker)
+                worker.kill()
+                if stuck:
+                    reason = f"did not stop by itself within {allowed:g} s and was killed"
+                    records += self._fail(worker, task.mode, Status.TIMEOUT, reason)
+        return records
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch's threads, as they were afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _refusal(message: Mapping[str, Any]) -> SugarsearchError:
+    """The error that a worker met, of its class where that takes the text alone."""
+    classes = {kind.__name__: kind for kind in (UsageError, SurgeryError, SelfTestError, RunError)}
+    error = classes.get(message["error"], SugarsearchError)(message["text"])
+    error.exit_code = message["exit_code"]
+    return error

@@ -16,6 +16,8 @@ from sugarsearch.errors import UsageError
 from sugarsearch.symbolic.surrogate import Surrogate
 
 VALIDATION: Final = "validation"
+SCREENING: Final = "screening"
+"""The stage in which a candidate's jobs have a time limit."""
 FINAL: Final = "final"
 """The one stage that may be scored on other data than the validation split."""
 

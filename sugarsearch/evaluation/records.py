@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,6 @@ class Record:
         status: how it ended.
         classes: how many classes the data has.
         scores: accuracy on the job's scoring data after each epoch, as far as the run stayed finite.
-        gain: of the surrogate as trained; None where g is not finite.
         dead_units, sparsity: shares at the last of those epochs; None if there is none.
         seconds: the job's part of the time that its computation took; members of a population share evenly.
         versions: of the packages that matter.
@@ -60,7 +60,6 @@ class Record:
     device: str
     status: Status
     classes: int
-    gain: float | None
     seconds: float
     versions: Mapping[str, str]
     scores: tuple[float, ...] = ()
@@ -74,6 +73,12 @@ class Record:
         return self.scores[-1] if self.scores else None
 
     @property
+    def gain(self) -> float | None:
+        """Of the surrogate as trained; None where g is not finite."""
+        gain = self.job.surrogate.gain
+        return gain if math.isfinite(gain) else None
+
+    @property
     def chance(self) -> float:
         """The accuracy of guessing."""
         return 1 / self.classes
@@ -84,8 +89,18 @@ class Record:
         counts = self.status in (Status.COMPLETED, Status.PRUNED, Status.TIMEOUT)
         return self.score if counts and self.score is not None else self.chance
 
+    def at(self, epoch: int) -> float | None:
+        """What a judge is told of this job at a rung.
+
+        The accuracy after `epoch` epochs; `value` if the job had failed before by its own doing; None if it
+        was stopped before, by a judge or by a fault of the machine.
+        """
+        if len(self.scores) >= epoch:
+            return self.scores[epoch - 1]
+        return None if self.status in MACHINE_FAULTS | {Status.PRUNED} else self.value
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `job_id` and `score` are there for readers of the file."""
+        """Plain values; `job_id`, `score` and `gain` are there for readers of the file."""
         return {
             "job_id": self.job.id,
             "recipe": self.recipe,
@@ -111,7 +126,7 @@ class Record:
         Raises:
             KeyError, TypeError, ValueError, SugarsearchError: it is none.
         """
-        fields = {name: value[name] for name in value.keys() - {"job_id", "score"}}
+        fields = {name: value[name] for name in value.keys() - {"job_id", "score", "gain"}}
         job = Job.from_json(fields.pop("job"))
         if job.id != value["job_id"]:
             raise ValueError(f"job_id {value['job_id']} does not fit the job, whose id is {job.id}")

@@ -1,0 +1,108 @@
+"""The worker process: batches of jobs in, records out, as JSON lines over pipes.
+
+It ends when its controller does, whatever ends that: its standard input then reaches its end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Queue
+from typing import Any, Final
+
+import torch
+
+from sugarsearch.errors import SugarsearchError
+from sugarsearch.evaluation.bench import Batch, Bench, resolve_device
+from sugarsearch.evaluation.jobs import Job, Progress, Workload
+from sugarsearch.evaluation.records import RecordLog
+
+_WATCH_SECONDS: Final = 1.0
+
+
+class _Channel:
+    """The line to the controller.
+
+    `writing` is held while records are written, so that the end of the controller does not tear them.
+    """
+
+    def __init__(self) -> None:
+        self.writing = threading.Lock()
+        self._inbox: Queue[Any] = Queue()
+        # What users' code prints must not get among the messages.
+        self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        self._controller = os.getppid()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def receive(self) -> Any:
+        """The next message; waits for it."""
+        return self._inbox.get()
+
+    def send(self, event: str, **content: Any) -> None:
+        """Tell the controller."""
+        self._out.write(json.dumps({"event": event, **content}) + "\n")
+        self._out.flush()
+
+    def _listen(self) -> None:
+        """Collect messages until the controller has gone, and then end this process, whatever it is doing."""
+        rest = b""
+        # A process forked off the controller may hold the pipe open after its death: look for that too.
+        while os.getppid() == self._controller:
+            if not select.select([0], [], [], _WATCH_SECONDS)[0]:
+                continue
+            data = os.read(0, 1 << 16)
+            if not data:
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._inbox.put(json.loads(line))
+        with self.writing:
+            os._exit(0)
+
+
+def main() -> None:
+    """Serve one controller until it goes."""
+    channel = _Channel()
+    start = channel.receive()
+    workload = Workload.from_json(start["workload"])
+    execution = workload.execution
+    try:
+        torch.set_num_threads(execution.threads or max(1, len(os.sched_getaffinity(0)) // execution.workers))
+        bench = Bench(workload, resolve_device(execution.device, start["number"]))
+    except SugarsearchError as error:
+        _refuse(channel, error)
+        return
+    channel.send("ready", classes=bench.classes, device=bench.device_name)
+    log = RecordLog(Path(start["log"]))
+    while True:
+        try:
+            _work(channel, bench, log, Batch.from_json(channel.receive()["batch"]))
+        except SugarsearchError as error:
+            _refuse(channel, error)
+            return
+
+
+def _work(channel: _Channel, bench: Bench, log: RecordLog, batch: Batch) -> None:
+    def judge(progress: Sequence[Progress]) -> Sequence[str]:
+        channel.send("progress", progress=[[p.job_id, p.epoch, p.score] for p in progress])
+        stopped: Sequence[str] = channel.receive()["stopped"]
+        return stopped
+
+    def active(jobs: Sequence[Job]) -> None:
+        channel.send("active", jobs=[job.id for job in jobs])
+
+    for records in bench.train(batch, judge, active):
+        with channel.writing:
+            log.append(records)
+        channel.send("records", records=[record.to_json() for record in records])
+    channel.send("done")
+
+
+def _refuse(channel: _Channel, error: SugarsearchError) -> None:
+    channel.send("refused", error=type(error).__name__, text=str(error), exit_code=error.exit_code)
