@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,14 @@ def surrogate_figure(surrogate: Surrogate, ax: Axes | None = None) -> Figure:
 
 
 @style.styled
-def curves_figure(arms: Sequence[tuple[str, Surrogate]]) -> Figure:
-    """The g's of several arms, (title, surrogate) each, on one pair of axes; the best found comes first."""
+def curves_figure(arms: Sequence[tuple[str, str, Surrogate]]) -> Figure:
+    """The g's of several arms, (name, title, g) each, on one pair of axes; what was found comes first, nameless."""
     figure, (axes,) = style.new_figure()
-    for index, (title, surrogate) in enumerate(arms):
-        label = f"{shorten(title, 52)},  gain {surrogate.gain:.2f}"
-        _draw(axes, surrogate, label, style.arm_line(surrogate.name, index))
+    for index, (name, title, surrogate) in enumerate(arms):
+        _draw(axes, surrogate, f"{shorten(title, 52)},  gain {surrogate.gain:.2f}", style.arm_line(name, index))
     _label_derivative(axes)
     axes.set_title("the surrogate derivatives compared")
-    # Formulas are long: two a line where they fit, else one.
-    longest = max(len(title) for title, _ in arms)
-    style.legend_below(axes, columns=2 if longest < 34 else 1)
+    style.legend_below(axes, columns=_columns(title for _, title, _ in arms))
     return figure
 
 
@@ -87,31 +84,27 @@ def screening_figure(rows: Sequence[ScreeningRow]) -> Figure:
 
 
 @style.styled
-def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float], dict[float, float]]]) -> Figure:
-    """Mean score over learning rates: (name, title, mean by rate, sd by rate) of each arm; the best is ringed."""
+def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float]]]) -> Figure:
+    """Mean score over learning rates: (name, title, mean by rate) of each arm; the best rate is ringed."""
     figure, (axes,) = style.new_figure()
-    for index, (name, title, means, deviations) in enumerate(arms):
-        # A slight shift to the side keeps the error bars of different arms apart.
-        shift = 1.03 ** (index - (len(arms) - 1) / 2)
-        rates = np.array(sorted(means))
-        scores = np.array([means[rate] for rate in rates])
-        spread = np.array([deviations.get(rate, 0.0) for rate in rates])
+    for index, (name, title, means) in enumerate(arms):
+        rates = sorted(means)
+        scores = [means[rate] for rate in rates]
         line = style.arm_line(name, index)
-        bars: dict[str, Any] = {"marker": "o", "capsize": 3, "elinewidth": 1.2, "label": shorten(title, 56)}
-        axes.errorbar(rates * shift, scores, yerr=spread, **bars, **line)
-        best = int(scores.argmax())
-        _ring(axes, [rates[best] * shift], [scores[best]], line["color"])
+        axes.plot(rates, scores, marker="o", label=shorten(title, 56), **line)
+        best = max(rates, key=lambda rate: means[rate])
+        _ring(axes, [best], [means[best]], line["color"])
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(sorted({rate for _, _, means, _ in arms for rate in means})))
+    axes.xaxis.set_major_locator(FixedLocator(sorted({rate for _, _, means in arms for rate in means})))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(_PLAIN)
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.set(
         xlabel="learning rate",
         ylabel="validation accuracy (%)",
-        title="mean and sd over seeds; each arm's best is ringed",
+        title="the learning rate of each arm; its best is ringed",
     )
-    style.legend_below(axes, columns=2 if max(len(title) for _, title, _, _ in arms) < 34 else 1)
+    style.legend_below(axes, columns=_columns(title for _, title, _ in arms))
     return figure
 
 
@@ -159,6 +152,11 @@ def hall_of_fame(rows: Sequence[ScreeningRow]) -> list[ScreeningRow]:
         if not steps or row.score > steps[-1].score:
             steps.append(row)
     return steps
+
+
+def _columns(titles: Iterable[str]) -> int:
+    """Formulas are long: two a line where they fit, else one."""
+    return 2 if max(map(len, titles)) < 34 else 1
 
 
 def _halves() -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -65,7 +65,7 @@ def new_figure(columns: int = 1, width: float = 8.0, height: float = 4.6) -> tup
 
 
 def arm_line(name: str, index: int) -> dict[str, Any]:
-    """Line of the arm of a surrogate's name: fixed for ReLU and B-SiLU, the best found (index 0), others in turn."""
+    """Line of an arm: fixed for the names relu and b_silu and for the first of others, in turn for the rest."""
     if name == "relu":
         return dict(RELU_LINE)
     if name == "b_silu":

@@ -1,1 +1,123 @@
-"""Tables for the terminal (at most 100 columns) and for Markdown."""
+"""The final table, for the terminal (at most 100 columns) and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from sugarsearch.report.text import duration, percent, rounded, shorten
+from sugarsearch.search.results import StudyResult, counts
+from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.final import Arm, FinalTable
+
+FORMULA_WIDTH = 30  # what 100 columns leave beside the numbers
+SCREENING_ROWS = 10
+
+
+def title_of(arm: Arm) -> str:
+    """What an arm is called: the label of a control; the found one's name, where it has one, after its role."""
+    if arm.role != "finalist":
+        return arm.label
+    name = Surrogate.from_json(arm.surrogate).name
+    return f"best found: {arm.label}" if name else "best found"
+
+
+def final_terminal(table: FinalTable) -> Table:
+    """The final table with shortened formulas, best mean first."""
+    shown = Table(box=None, pad_edge=False, padding=(0, 1))
+    shown.add_column("surrogate", overflow="ellipsis", no_wrap=True, max_width=24)
+    for name in ("mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("g(x)", no_wrap=True)
+    for arm in table.rows:
+        shown.add_row(title_of(arm), *_numbers(arm), shorten(arm.formula, FORMULA_WIDTH))
+    return shown
+
+
+def final_lines(table: FinalTable) -> list[str]:
+    """What belongs below the table: how it was scored, the formulas found in full, who won, and what is missing."""
+    found = [f"found: g(x) = {arm.formula}" for arm in table.rows if arm.role == "finalist"]
+    missing = [f"{title_of(arm)}: {arm.faults} runs left out, the machine failed" for arm in table.rows if arm.faults]
+    return [_scoring(table), *found, *missing, table.winner]
+
+
+def screening_line(result: StudyResult) -> str:
+    """How the candidates of the screening ended, in one line."""
+    ended = ", ".join(
+        f"{number} {status.lower().replace('_', ' ')}" for status, number in counts(result.screening).items()
+    )
+    return f"{len(result.screening)} candidates: {ended or 'none'}; {duration(result.seconds)} of training"
+
+
+def markdown(result: StudyResult, table: FinalTable | None, pictures: Sequence[str]) -> str:
+    """The study's tables as Markdown, with full formulas; `pictures` are paths relative to the file."""
+    recipe = result.config["recipe"]
+    parts = [
+        f"# {result.study}",
+        f"{recipe['model']['name']} on {recipe['data']['name']}, {recipe['epochs']} epochs. {screening_line(result)}.",
+    ]
+    if result.note:
+        parts.append(f"**{result.note}**")
+    if table is not None:
+        head = "surrogate", "mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)", "against ReLU", "g(x)"
+        rows = [(title_of(arm), *_numbers(arm), _difference(arm), f"`{arm.formula}`") for arm in table.rows]
+        parts += ["## Final table", _grid(head, rows), _scoring(table), f"**{table.winner}**"]
+    parts += [f"![{name}]({name})" for name in pictures]
+    if result.ranking:
+        parts += ["## Best of the screening", _screening(result)]
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    parts.append(f"Run on {result.device}; {versions}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _screening(result: StudyResult) -> str:
+    head = "rank", "candidate", "validation %", "best lr", "gain", "g(0)", "g(x)"
+    rows = [
+        (
+            str(rank),
+            str(row.index),
+            percent(row.score),
+            f"{row.best_learning_rate:g}",
+            f"{row.gain:.2f}",
+            f"{row.at_zero:.3g}",
+            f"`{rounded(row.restore().formula, 6)}`",
+        )
+        for rank, row in enumerate(result.ranking[:SCREENING_ROWS], start=1)
+    ]
+    return _grid(head, rows)
+
+
+def _numbers(arm: Arm) -> tuple[str, ...]:
+    summary = arm.summary
+    return (
+        percent(summary.mean),
+        percent(summary.sd),
+        percent(summary.collapse_share, 0),
+        str(summary.n),
+        f"{arm.learning_rate:g}",
+        f"{arm.gain:.2f}",
+        f"{arm.at_zero:.3g}",
+    )
+
+
+def _difference(arm: Arm) -> str:
+    if arm.difference is None:
+        return ""
+    mean, low, high = (
+        f"{100 * value:+.1f}" for value in (arm.difference.mean, arm.difference.low, arm.difference.high)
+    )
+    return f"{mean} ({low} to {high})"
+
+
+def _scoring(table: FinalTable) -> str:
+    return (
+        f"Accuracy on the {table.scored_on} split, on seeds that the search never used, each arm at its own best "
+        f"learning rate; a run counts as collapsed at or below {percent(table.collapse_below, 0)} %."
+    )
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    # A | inside a formula would end the cell.
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells))

@@ -1,0 +1,57 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+M = TypeVar("M", bound="BaseModel")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs; progress goes to stderr.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as recipe.epochs=3; may be repeated."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+
+PLAIN_WIDTH = 100  # columns of a table that is written to a file or a pipe
+
+
+def progress_console() -> Console:
+    """Where progress goes: stderr, so that `sugarsearch ... --json | jq` works."""
+    return Console(stderr=True)
+
+
+def result_console() -> Console:
+    """Where results go: stdout."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; no NaN, which JSON does not have."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Names and values in two columns, as they stand: formulas are no markup, and long ones are not cut."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        result_console().print(f"{name:{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def configured(model: type[M], value: dict[str, Any], overrides: Sequence[str]) -> M:
+    """Check what a command's options amount to, as a YAML file of the same content would be."""
+    from sugarsearch.catalog import Catalogue
+    from sugarsearch.config import loader, yamlfile
+
+    document = yamlfile.Document("command line", value)
+    loader.apply_overrides(document, overrides)
+    return loader.check(document, model, Catalogue())

@@ -1,0 +1,152 @@
+"""Commands that look at things without training: show, validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sugarsearch.cli.common import Json, Set, print_facts, print_json
+
+if TYPE_CHECKING:
+    from sugarsearch.config.schema import SearchSpace, StudyConfig
+    from sugarsearch.symbolic.surrogate import Surrogate
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("show")(show)
+    app.command("validate")(validate)
+
+
+def show(
+    text: Annotated[str, typer.Argument(metavar="NAME|EXPR", help="A known surrogate, or an expression in x.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter a value; may be repeated.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw g and its primitive.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Formula, LaTeX and properties of a surrogate g; a picture with --plot.
+
+    Examples: `sugarsearch show b_silu --set alpha=2 --plot b_silu.png`, `sugarsearch show "sigmoid(4*x)"`
+    """
+    from sugarsearch.symbolic.library import surrogate
+
+    g = surrogate(text, **_parameters(overrides or []))
+    facts = _facts(g)
+    if plot is not None:
+        from sugarsearch.report.figures import surrogate_figure
+        from sugarsearch.report.style import save
+
+        facts["picture"] = str(save(surrogate_figure(g), plot))
+    if as_json:
+        print_json({"surrogate": g.to_json(), **facts})
+    else:
+        print_facts([(_TITLES.get(name, name), _words(value)) for name, value in facts.items() if value is not None])
+
+
+def validate(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A study or a search space: a path, or a shipped name.")],
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Check a YAML file without running it; every fault is named with its line.
+
+    Example: `sugarsearch validate studies/quickstart.yaml`
+    """
+    from sugarsearch.catalog import Catalogue
+    from sugarsearch.config import loader, yamlfile
+    from sugarsearch.config.schema import SearchSpace, StudyConfig
+
+    only_space = file in loader.shipped("search_spaces") and file not in loader.shipped("studies")
+    path = loader.find("search_spaces" if only_space else "studies", file)
+    is_space = "template" in yamlfile.read(path).value
+    config: SearchSpace | StudyConfig = (
+        loader.load(path, SearchSpace, Catalogue(), overrides or ())
+        if is_space
+        else loader.load(path, StudyConfig, Catalogue(), overrides or ())
+    )
+    if as_json:
+        print_json({"path": str(path), "kind": "search space" if is_space else "study", "config": config.model_dump()})
+    elif isinstance(config, SearchSpace):
+        print_facts([("valid", f"search space {path}"), *_space_facts(config)])
+    else:
+        print_facts([("valid", f"study {path}"), *_study_facts(config)])
+
+
+_TITLES = {
+    "at_zero": "g(0)",
+    "at_zero_plus": "g(0+)",
+    "left_limit": "g(-inf)",
+    "right_limit": "g(+inf)",
+    "negative_side": "for x < 0",
+    "formula": "g(x)",
+    "latex": "LaTeX",
+    "primitive": "f(x), f' = g",
+}
+
+
+def _facts(g: Surrogate) -> dict[str, Any]:
+    primitive = None if g.primitive is None else str(g.primitive.substitute(dict(g.parameters)))
+    return {
+        "label": g.label,
+        "formula": g.formula,
+        "primitive": primitive,
+        "latex": g.latex(),
+        "gain": g.gain,
+        "at_zero": g.at_zero,
+        "at_zero_plus": g.at_zero_plus,
+        "left_limit": g.left_limit,
+        "right_limit": g.right_limit,
+        "bounds": list(g.bounds),
+        "negative_side": g.negative_side,
+    }
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return " to ".join(map(_words, value)) if isinstance(value, list) else str(value)
+
+
+def _parameters(overrides: list[str]) -> dict[str, float]:
+    from sugarsearch.errors import UsageError
+
+    values = {}
+    for text in overrides:
+        name, _, value = text.partition("=")
+        try:
+            values[name.strip()] = float(value)
+        except ValueError:
+            raise UsageError(f"--set {text!r} is not allowed; write name=number, such as alpha=1.67.") from None
+    return values
+
+
+def _space_facts(space: SearchSpace) -> list[tuple[str, str]]:
+    facts = [("template", space.template), ("gain", space.gain)]
+    if space.family is not None:
+        ranges = (f"{name} in {r.low:g} to {r.high:g}{', log' * r.log}" for name, r in space.parameters.items())
+        return [*facts, ("family", f"{space.family}: {'; '.join(ranges)}")]
+    return [
+        *facts,
+        ("operators", ", ".join((*space.unary, *space.binary))),
+        ("size", f"depth up to {space.max_depth}, up to {space.max_nodes} nodes"),
+    ]
+
+
+def _study_facts(config: StudyConfig) -> list[tuple[str, str]]:
+    recipe, search, final = config.recipe, config.search, config.final
+    screening = search.candidates * len(search.learning_rates) * search.replicates
+    arms = final.finalists + len(final.controls)
+    return [
+        ("recipe", f"{recipe.model.name} on {recipe.data.name}, {recipe.epochs} epochs, {recipe.optimizer.name}"),
+        ("space", f"{config.space.name} ({config.space.template}, {config.space.gain} gain)"),
+        ("screening", f"{search.candidates} candidates by {search.sampler}: up to {screening:,} training runs"),
+        (
+            "final table",
+            f"{arms} arms: {arms * len(final.learning_rates) * final.tuning_replicates:,} runs for their learning "
+            f"rates, {arms * final.replicates:,} on fresh seeds",
+        ),
+    ]

@@ -1,0 +1,143 @@
+"""Commands that run or reread a study: search, tune, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sugarsearch.cli.common import Json, Set, print_json, progress_console, result_console
+
+if TYPE_CHECKING:
+    from sugarsearch.config.schema import StudyConfig
+    from sugarsearch.search.results import StudyResult
+
+Run = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="Run folder; by default runs/NAME. An existing run resumes.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N, in place of the study's.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes that train, in place of the study's.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("search")(search)
+    app.command("tune")(tune)
+    app.command("report")(report)
+
+
+def search(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a shipped study.")],
+    run: Run = None,
+    device: Device = None,
+    workers: Workers = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Run or resume a study; ends with a table on fresh seeds, and pictures.
+
+    Example: `sugarsearch search quickstart --workers 2`
+    """
+    from sugarsearch.search.load import load_study
+
+    _run(load_study(study, [*_execution(device, workers), *(overrides or ())]), run, as_json)
+
+
+def tune(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="A named surrogate, or an expression of x.")],
+    data: Annotated[str, typer.Option("--data", help="A data set's name, a folder or package.module:loader.")],
+    model: Annotated[str, typer.Option("--model", help="A model's name or package.module:factory.")],
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="NAME=LOW:HIGH", help="Tune this parameter in this range; may be repeated."),
+    ] = None,
+    candidates: Annotated[int, typer.Option("--candidates", help="How many values are tried.")] = 24,
+    run: Run = None,
+    device: Device = None,
+    workers: Workers = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Find the best alpha (or other parameters) of a family; ends with a curve of score over alpha.
+
+    Example: `sugarsearch tune b_silu --data cifar10 --model small_conv --set recipe.data.train_limit=5000`
+    """
+    from sugarsearch.search.load import tune_study
+
+    settings = [*_execution(device, workers), *(overrides or ())]
+    given = dict(map(_range, ranges or ()))
+    config = tune_study(family, data, model, ranges=given or None, candidates=candidates, overrides=settings)
+    _run(config, run, as_json)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")], as_json: Json = False
+) -> None:
+    """Rebuild a run's tables and pictures from its results, and print the table.
+
+    Example: `sugarsearch report runs/quickstart`
+    """
+    from sugarsearch.report.build import write_report
+    from sugarsearch.search.folder import RESULTS
+    from sugarsearch.search.results import StudyResult
+
+    result = StudyResult.load(run / RESULTS)
+    _print_result(result, write_report(result, run), as_json)
+
+
+def _run(config: StudyConfig, run: Path | None, as_json: bool) -> None:
+    folder = run or Path("runs") / config.name
+    progress = progress_console()
+    # Before the seconds that loading torch takes.
+    progress.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    from sugarsearch.report.build import write_report
+    from sugarsearch.report.live import watch
+    from sugarsearch.search.study import run_study
+
+    try:
+        with watch(progress) as observer:
+            result = run_study(config, folder, observer)
+    except KeyboardInterrupt:
+        progress.print("stopped; the same command resumes where it was.", highlight=False)
+        raise
+    _print_result(result, write_report(result, folder), as_json)
+
+
+def _print_result(result: StudyResult, files: list[Path], as_json: bool) -> None:
+    if as_json:
+        print_json({**result.to_json(), "files": [str(path) for path in files]})
+        return
+    from sugarsearch.report.build import final_of
+    from sugarsearch.report.tables import final_lines, final_terminal, screening_line
+
+    console, table = result_console(), final_of(result)
+    lines = [screening_line(result)]
+    if result.note:
+        lines.append(result.note)
+    if result.config["space"]["template"] == "family" and result.ranking:
+        lines.append(f"best in screening: {result.ranking[0].label}, {100 * result.ranking[0].score:.1f} %")
+    if table is not None:
+        console.print()
+        console.print(final_terminal(table))
+        console.print()
+        lines += final_lines(table)
+    lines += [f"written: {path}" for path in files]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _execution(device: str | None, workers: int | None) -> list[str]:
+    settings = {"device": device, "workers": workers}
+    return [f"execution.{name}={value}" for name, value in settings.items() if value is not None]
+
+
+def _range(text: str) -> tuple[str, tuple[float, float]]:
+    from sugarsearch.errors import UsageError
+
+    name, _, bounds = text.partition("=")
+    low, _, high = bounds.partition(":")
+    try:
+        return name.strip(), (float(low), float(high))
+    except ValueError:
+        raise UsageError(f"--range {text!r} is not allowed; write NAME=LOW:HIGH, such as alpha=0.5:4.") from None

@@ -1,0 +1,147 @@
+"""The command train: one training run with one surrogate."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sugarsearch.cli.common import Device, Json, Set, configured, print_json, progress_console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from sugarsearch.cli.request import TrainingRequest
+    from sugarsearch.training.trainer import EpochReport, TrainingRun
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to `app`."""
+    app.command("train")(train)
+
+
+def train(
+    data: Annotated[str, typer.Option("--data", help="A data set's name, a folder or package.module:loader.")],
+    model: Annotated[str, typer.Option("--model", help="A model's name or package.module:factory.")],
+    surrogate: Annotated[
+        str, typer.Option("--surrogate", metavar="NAME|EXPR", help="The backward pass; relu is plain ReLU.")
+    ] = "relu",
+    learning_rate: Annotated[float, typer.Option("--lr", help="Base learning rate.")] = 0.01,
+    epochs: Annotated[int, typer.Option("--epochs")] = 10,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")] = "sgd",
+    seed: Annotated[int, typer.Option("--seed", help="Of the weights and the order of batches.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.pt", help="Save the weights, as of a plain ReLU network.")
+    ] = None,
+    device: Device = "auto",
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train one network, and score it on the validation split after each epoch.
+
+    Example: `sugarsearch train --surrogate "sigmoid(4*x)" --data digits --model deep_narrow_mlp --optimizer adam
+    --lr 0.003 --epochs 20 --out weights.pt`
+    """
+    from sugarsearch.cli.request import TrainingRequest
+
+    recipe = {"data": data, "model": model, "optimizer": optimizer, "epochs": epochs}
+    value = {
+        "surrogate": surrogate,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "recipe": recipe,
+        "execution": {"device": device},
+    }
+    request = configured(TrainingRequest, value, overrides or ())
+    _refuse_unwritable(out)
+    run = _prepare(request)
+    reports = []
+    for report in _epochs(run, request.recipe.epochs):
+        reports.append(report)
+        if not as_json:
+            _say(report, request.recipe.epochs)
+    if out is not None:
+        save_weights(run.state(0), out)
+        progress_console().print(f"weights of a plain ReLU network: {out}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(_summary(request, reports, out))
+
+
+def save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write a state_dict for `torch.load(path, weights_only=True)`; killed half way, the old file is still there."""
+    import torch
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _prepare(request: TrainingRequest) -> TrainingRun:
+    import torch
+
+    from sugarsearch.data.device import DeviceArrays, normalisation
+    from sugarsearch.data.splits import training_split
+    from sugarsearch.evaluation.bench import resolve_device
+    from sugarsearch.nn.admission import admit
+    from sugarsearch.nn.selftest import self_test
+    from sugarsearch.symbolic.library import surrogate
+    from sugarsearch.training.network import Member
+    from sugarsearch.training.trainer import TrainingRun, choose_mode
+
+    g, recipe, execution = surrogate(request.surrogate), request.recipe, request.execution
+    admit(g)
+    split = training_split(recipe.data)
+    device = resolve_device(execution.device)
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    mode = choose_mode(recipe, device, 1, execution.mode)
+    self_test(mode, device, "closed" if mode == "eager" else "table")
+    constants = normalisation(split.train)
+    parts = [DeviceArrays(part, constants, device) for part in (split.train, split.validation)]
+    members = [Member(g, request.seed)]
+    return TrainingRun(members, request.learning_rate, recipe, recipe.epochs, parts[0], parts[1], device, mode)
+
+
+def _epochs(run: TrainingRun, epochs: int) -> Iterator[EpochReport]:
+    from sugarsearch.errors import NothingFinishedError
+
+    for _ in range(epochs):
+        (report,) = run.advance()
+        if not report.finite:
+            raise NothingFinishedError(
+                f"the run diverged in epoch {report.epoch}: its loss is not finite. Lower --lr, or take a surrogate "
+                "with a smaller gain (`sugarsearch show` states it)."
+            )
+        yield report
+
+
+def _say(report: EpochReport, epochs: int) -> None:
+    print(
+        f"epoch {report.epoch:>{len(str(epochs))}} of {epochs}: validation accuracy {100 * report.accuracy:5.1f} %, "
+        f"loss {report.loss:.4f}, training loss {report.train_loss:.4f}, "
+        f"dead units {100 * report.dead_units:.1f} %, sparsity {100 * report.sparsity:.1f} %",
+        flush=True,
+    )
+
+
+def _summary(request: TrainingRequest, reports: list[EpochReport], out: Path | None) -> dict[str, Any]:
+    return {
+        **request.model_dump(mode="json"),
+        "epochs": [dataclasses.asdict(report) for report in reports],
+        "weights": None if out is None else str(out),
+    }
+
+
+def _refuse_unwritable(out: Path | None) -> None:
+    from sugarsearch.errors import UsageError
+
+    if out is not None and (not out.parent.is_dir() or out.is_dir()):
+        raise UsageError(f"--out {out} cannot be written: it must be a file in a folder that exists.")
