@@ -76,3 +76,9 @@ def test_a_program_can_be_pickled() -> None:
 def test_two_numbers_in_float64_stay_exact() -> None:
     x = torch.tensor([-1.0, 1.0], dtype=torch.float64)
     assert lower(surrogate("0.1 if x > 0 else 0.7"))(x).tolist() == [0.7, 0.1]
+
+
+def test_numbers_beyond_half_precision_count_as_its_largest() -> None:
+    g = surrogate("log1p_abs(x)")
+    x = torch.tensor([65504.0, 1e30, -1e30, float("inf"), -float("inf")])
+    np.testing.assert_allclose(lower(g)(x).numpy(), float(g(65504.0)), rtol=1e-6)
