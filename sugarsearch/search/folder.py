@@ -31,7 +31,7 @@ STUDY, RECORDS, DATABASE, HALL_OF_FAME, RESULTS, LOCK = (
 HALL_SIZE = 20
 
 # What may differ when a study is resumed: how jobs are run, how long, how many candidates; not what is asked.
-FREE = ("name", "description", "execution", "search.candidates", "search.time_limit", "search.trial_time_limit")
+FREE = ("description", "execution", "search.candidates", "search.time_limit", "search.trial_time_limit")
 
 
 @contextmanager

@@ -163,7 +163,8 @@ class EvolutionSampler(RandomTreeSampler):
 
     def _winner(self, parents: Sequence[Parent], rng: np.random.Generator) -> Expression:
         entrants = rng.choice(len(parents), size=min(self._config.tournament, len(parents)), replace=False)
-        return max((parents[entrant] for entrant in entrants), key=lambda parent: parent.score).expression
+        best = max((parents[int(entrant)] for entrant in entrants), key=lambda parent: parent.score)
+        return best.expression
 
 
 class FamilySampler(ProposingSampler):

@@ -1,0 +1,259 @@
+"""The controller of a study: asks for candidates, has them evaluated, tells the outcome, and ends with a table.
+
+One process holds the run folder's lock. The working study is in memory; what is told is mirrored to the
+database batch by batch, and every job's record is on the disk before that. Resuming takes the whole batches
+of the database and asks for the rest again: proposals depend on nothing else, and jobs already recorded
+are not run again. So a study whose database is lost is rebuilt on the way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import optuna
+
+from sugarsearch.config.schema import StudyConfig
+from sugarsearch.errors import NothingFinishedError
+from sugarsearch.evaluation.executor import Executor, ProcessExecutor, Workload
+from sugarsearch.evaluation.jobs import SCREENING
+from sugarsearch.evaluation.records import RecordLog, Status
+from sugarsearch.search import folder as run_folder
+from sugarsearch.search import trials
+from sugarsearch.search.batch import Batch, Candidate, jobs_of
+from sugarsearch.search.database import Mirror, mirror
+from sugarsearch.search.observer import Observer, Silent, StudyProgress
+from sugarsearch.search.pruning import BatchHalvingPruner
+from sugarsearch.search.results import ScreeningRow, StudyResult, counts, ranked
+from sugarsearch.search.samplers import ProposingSampler, SpaceExhaustedError, make_sampler
+from sugarsearch.symbolic.library import surrogate
+from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.final import FinalTable, final_table
+from sugarsearch.verdict.test_data import OPEN
+
+MakeExecutor = Callable[[Workload, RecordLog], AbstractContextManager[Executor]]
+
+TEST: Final = OPEN
+"""The scoring of final runs that opens the data set's test split, in the worker that needs it."""
+
+
+def run_study(
+    config: StudyConfig,
+    folder: Path | str,
+    observer: Observer | None = None,
+    make_executor: MakeExecutor = ProcessExecutor,
+    final_scoring: str | None = TEST,
+) -> StudyResult:
+    """Run a study, or resume it where it stopped; ends with the final table and `results.json`.
+
+    Args:
+        config: the study.
+        folder: its run folder, made if need be.
+        observer: told how it goes.
+        make_executor: makes what runs the jobs; by default worker processes.
+        final_scoring: what final runs are scored on; None: the validation split.
+
+    Raises:
+        RunError: the folder is in use, or belongs to another study (with the difference).
+        NothingFinishedError: every candidate failed.
+        SugarsearchError: data, model or device cannot be used.
+    """
+    started, folder, observer = time.monotonic(), Path(folder), observer or Silent()
+    sampler = make_sampler(config.space, config.search, queue_of(config))  # refuses before there is a folder
+    with run_folder.held(folder), _quiet_optuna():
+        run_folder.settle(folder, config)
+        log = RecordLog(folder / run_folder.RECORDS)
+        workload = Workload(config.recipe, config.execution, config.search.trial_time_limit)
+        with (
+            mirror(folder / run_folder.DATABASE, config.name) as database,
+            make_executor(workload, log) as executor,
+        ):
+            rows, note = Screening(config, folder, observer, executor, database, sampler).run()
+            final = final_table(
+                executor.evaluate, finalists(config, rows), config, scoring=final_scoring, on_stage=observer.stage
+            )
+        result = _result(config, folder, rows, final, note, log, time.monotonic() - started)
+        result.save(folder / run_folder.RESULTS)
+    observer.finished(result)
+    return result
+
+
+class Screening:
+    """The search itself, batch by batch."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        folder: Path,
+        observer: Observer,
+        executor: Executor,
+        database: Mirror,
+        sampler: ProposingSampler,
+    ) -> None:
+        self._config, self._folder, self._observer = config, folder, observer
+        self._executor, self._database, self._sampler = executor, database, sampler
+        pruning = config.search.pruning
+        self._rungs = pruning.rungs if pruning else ()
+        self._study = optuna.create_study(
+            direction="maximize",
+            sampler=sampler,
+            pruner=BatchHalvingPruner(pruning) if pruning else optuna.pruners.NopPruner(),
+        )
+        self._study.add_trials(self._whole_batches())
+        self._rows = [trials.row_of(trial) for trial in self._study.get_trials(deepcopy=False)]
+        self._resumed = len(self._rows)
+        self._jobs_each = len(config.search.learning_rates) * config.search.replicates
+        self._jobs_done = self._resumed * self._jobs_each
+        self._started = time.monotonic()
+        self._deadline = self._end_of_time()
+
+    def run(self) -> tuple[list[ScreeningRow], str]:
+        """Evaluate candidates until all are or time is over; gives all rows, and what kept the rest from being run.
+
+        Raises:
+            NothingFinishedError: no candidate has a score.
+        """
+        self._observer.started(self._config, self._folder, self._resumed)
+        run_folder.write_hall_of_fame(self._folder, self._rows)
+        note = ""
+        while len(self._rows) < self._config.search.candidates and not note:
+            batch, note = self._ask()
+            if self._late or not self._evaluate(batch):
+                note = f"the time limit of {self._config.search.time_limit:g} s"
+        if not ranked(self._rows):
+            raise NothingFinishedError(self._failures(note))
+        if note:
+            note = f"{note} ended the screening after {len(self._rows)} of {self._config.search.candidates} candidates"
+        return self._rows, note
+
+    def _whole_batches(self) -> list[optuna.trial.FrozenTrial]:
+        """The mirrored trials, without those of a batch that was cut off or has since become larger."""
+        told, size = self._database.trials, self._config.search.batch
+        return told if len(told) >= self._config.search.candidates else told[: len(told) // size * size]
+
+    def _end_of_time(self) -> float | None:
+        """When the screening must end; the jobs of earlier sittings have used up some of the time."""
+        limit = self._config.search.time_limit
+        spent = sum(row.seconds for row in self._rows) / self._config.execution.workers
+        return None if limit is None else self._started + limit - spent
+
+    def _ask(self) -> tuple[Batch, str]:
+        """The next batch; shorter, with the reason, where the space has nothing new."""
+        wanted = min(self._config.search.batch, self._config.search.candidates - len(self._rows))
+        candidates: list[Candidate] = []
+        for _ in range(wanted):
+            trial = self._study.ask()
+            try:
+                trials.suggest(trial)
+            except SpaceExhaustedError:
+                return Batch(candidates), "the search space, of which nothing new was found,"
+            proposal = self._sampler.proposal(trial.number)
+            candidates.append(Candidate(trial, proposal, jobs_of(proposal, self._config)))
+        return Batch(candidates), ""
+
+    def _evaluate(self, batch: Batch) -> bool:
+        """Run and tell a batch; False, and nothing told, if the time was over before its end."""
+        judge = batch.judge if self._rungs else None
+        for record in self._executor.evaluate(batch.jobs, judge, self._rungs, self._deadline):
+            if record.status is Status.INTERRUPTED and self._late:
+                return False
+            batch.collect(record)
+            self._jobs_done += 1
+            self._observer.stage(SCREENING, self._jobs_done, self._config.search.candidates * self._jobs_each)
+        self._learn(batch.tell(self._study))
+        told = self._study.get_trials(deepcopy=False)[: len(self._rows)]
+        self._database.extend(told)
+        return True
+
+    @property
+    def _late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _learn(self, new: list[ScreeningRow]) -> None:
+        best_before = ranked(self._rows)[: run_folder.HALL_SIZE]
+        self._rows += new
+        if ranked(self._rows)[: run_folder.HALL_SIZE] != best_before:
+            run_folder.write_hall_of_fame(self._folder, self._rows)
+        self._observer.progress(self._progress())
+
+    def _progress(self) -> StudyProgress:
+        best = next(iter(ranked(self._rows)), None)
+        pace = (time.monotonic() - self._started) / (len(self._rows) - self._resumed)
+        stopped = sum(row.status == Status.PRUNED for row in self._rows)
+        total = self._config.search.candidates
+        return StudyProgress(
+            done=len(self._rows),
+            total=total,
+            best_label=best.label if best else "",
+            best_score=best.score if best else None,
+            pruned=stopped,
+            failed=sum(not row.finished for row in self._rows) - stopped,
+            per_hour=3600 / pace,
+            seconds_left=pace * (total - len(self._rows)),
+        )
+
+    def _failures(self, note: str) -> str:
+        if not self._rows:
+            return f"{note} ended the screening before the first batch was done. Give it more."
+        reasons = Counter((row.status, row.reason) for row in self._rows).most_common(5)
+        lines = "\n".join(f"  {count} x {status}: {reason or 'no reason given'}" for (status, reason), count in reasons)
+        kinds = ", ".join(f"{count} {status}" for status, count in counts(self._rows).items())
+        return f"none of {len(self._rows)} candidates finished ({kinds}):\n{lines}"
+
+
+def queue_of(config: StudyConfig) -> list[Surrogate]:
+    """The surrogates that are tried first, by the space's rule for gain, each function once.
+
+    Raises:
+        UsageError: one that has no unit gain, where the space asks for it.
+    """
+    queue: dict[str, Surrogate] = {}
+    for text in config.search.queue:
+        g = surrogate(text)
+        queue.setdefault(g.identity, g.at_unit_gain() if config.space.gain == "unit" else g)
+    return list(queue.values())
+
+
+def finalists(config: StudyConfig, rows: list[ScreeningRow]) -> list[Surrogate]:
+    """The best of the screening that are no controls: those stand in the final table anyway."""
+    controls = {surrogate(text).identity for text in config.final.controls}
+    found = [g for g in (row.restore() for row in ranked(rows)) if g.identity not in controls]
+    return found[: config.final.finalists]
+
+
+def _result(
+    config: StudyConfig,
+    folder: Path,
+    rows: list[ScreeningRow],
+    final: FinalTable,
+    note: str,
+    log: RecordLog,
+    seconds: float,
+) -> StudyResult:
+    last = log.load()[-1]
+    return StudyResult(
+        study=config.name,
+        folder=str(folder),
+        config=config.model_dump(mode="json"),
+        screening=rows,
+        final=final.to_json(),
+        versions={**last.versions, "optuna": optuna.__version__},
+        device=last.device,
+        seconds=seconds,
+        note=note,
+    )
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Optuna would log every trial and study; its level is the caller's again afterwards."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
