@@ -67,7 +67,9 @@ class Grammar:
         if self.space.template != "family":
             raise UsageError(f"space {self.space.name!r} holds trees, not a family with parameters.")
         expression, primitive, defaults = self._family
-        name = canonical_name(str(self.space.family).partition("(")[0].strip()) or ""
+        word = str(self.space.family).partition("(")[0].strip()
+        # "softplus" names an entry, "softplus(k*x)" is an expression: those have no primitive.
+        name = (canonical_name(word) or "") if primitive else ""
         return self._with_gain(Surrogate.of(expression, {**defaults, **parameters}, name=name, primitive=primitive))
 
     def surrogate(self, expression: Expression, **parameters: float) -> Surrogate:

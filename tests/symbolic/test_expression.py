@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,23 @@ def test_text_parses_back_to_an_equal_tree(tree):
     text = str(tree)
     assume(len(text) <= 512)
     assert parse(text, ["alpha"]) == tree
+
+
+NEG, SUM, DIFFERENCE = call("neg", X), call("add", X, ALPHA), call("sub", X, ALPHA)
+PRODUCT, QUOTIENT, POWER = call("mul", X, ALPHA), call("div", X, ALPHA), call("pow", X, constant(2))
+PIECES = call("if_positive", X, ALPHA, X)
+KINDS = (X, constant(-2), NEG, SUM, DIFFERENCE, PRODUCT, QUOTIENT, POWER, PIECES)
+
+
+@pytest.mark.parametrize("name", list(OPERATORS))
+def test_every_operator_in_every_place_of_every_other_is_written_unambiguously(name):
+    for arguments in itertools.product(KINDS, repeat=OPERATORS[name].arity):
+        if name == "pow":
+            arguments = (arguments[0], constant(-2))
+        if all(argument.is_constant for argument in arguments):
+            continue
+        tree = call(name, *arguments)
+        assert parse(str(tree), ["alpha"]) == tree
 
 
 @FIXED

@@ -53,7 +53,7 @@ def test_two_thousand_random_moves_keep_the_bounds(name):
     grammar, rng = Grammar(space_), np.random.default_rng(1)
     x = np.concatenate([np.linspace(-9, 9, 801), [-REACH, REACH]])
     population = [grammar.sample(rng) for _ in range(10)]
-    for step in range(400):
+    for step in range(250):
         a, b = (population[int(rng.integers(len(population)))] for _ in range(2))
         new = (grammar.sample(rng), grammar.mutate(a, rng), grammar.cross(a, b, rng))[step % 3]
         population[int(rng.integers(len(population)))] = new
@@ -247,6 +247,8 @@ def test_a_family_may_be_an_expression_or_an_alias():
     ranges = {"k": ParameterRange(low=1.0, high=8.0)}
     grammar = Grammar(SearchSpace(name="f", template="family", family="sigmoid(k*x)", parameters=ranges, gain="own"))
     assert grammar.at(k=4.0).formula == "sigmoid(4*x)"
+    like_an_entry = SearchSpace(name="f", template="family", family="gaussian(k*x)", parameters=ranges)
+    assert Grammar(like_an_entry).at(k=4.0).label == "gaussian(4*x)"
     with pytest.raises(UsageError, match="the parameters: k"):
         grammar.at()
     fixed = Grammar(SearchSpace(name="f", template="family", family="swish", parameters={"beta": ranges["k"]}))

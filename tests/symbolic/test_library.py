@@ -62,6 +62,13 @@ def test_the_primitive_is_continuous_at_its_kinks(name, values):
         assert np.ptp(values_beside) < 1e-7
 
 
+@pytest.mark.parametrize("name", ["relu", "prelu", "elu", "selu", "gelu", "silu", "mish", "b_silu", "nelu"])
+def test_activations_pass_through_the_origin(name):
+    values = surrogate(name).primitive_values([0.0])
+    assert values is not None
+    assert values[0] == pytest.approx(0, abs=1e-15)
+
+
 @pytest.mark.parametrize(("name", "values"), VARIANTS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_g_is_finite_on_the_whole_line(name, values, dtype):

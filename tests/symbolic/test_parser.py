@@ -34,6 +34,8 @@ POINTS = np.array([-2.5, -1.0, 0.0, 1e-9, 1.0, 2.0, 7.25])
         ("1 if x < 0 else 2", lambda x: np.where(x < 0, 1, 2)),
         ("1 if x <= 0 else 2", lambda x: np.where(x <= 0, 1, 2)),
         ("1 if 0 < x else 2", lambda x: np.where(x > 0, 1, 2)),
+        ("1 if 0 <= x else 2", lambda x: np.where(x >= 0, 1, 2)),
+        ("1 if 0 > x else 2", lambda x: np.where(x < 0, 1, 2)),
         ("1 if 0 >= x else 2", lambda x: np.where(x <= 0, 1, 2)),
         ("1 if x > 1 else 2", lambda x: np.where(x > 1, 1, 2)),
         ("1 if 1 <= x else 2", lambda x: np.where(x >= 1, 1, 2)),
