@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sugarsearch.errors import UsageError
 from sugarsearch.nn.function import sugar_relu
-from sugarsearch.nn.lowering import Lowered, lower
+from sugarsearch.nn.lowering import Lowered, LoweredMembers, lower, lower_members
 from sugarsearch.nn.table import tabulate
 from sugarsearch.symbolic.library import surrogate as named_surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -27,24 +27,26 @@ class SugarReLU(nn.Module):
     Args:
         surrogate: g, or its name or text; a sequence makes a population: x is [members, ...], member i has the i-th g.
         form: "closed" computes g by its formula, a part of the compiled code; "table" looks it up by linear
-            interpolation, so that torch.compile need not compile again for another g. A population is a table.
+            interpolation, so that torch.compile need not compile again for another g. The default is closed, and a
+            table for a population. A population in closed form is faster where few g's have many members each,
+            next to each other.
         inplace: only False; the backward pass needs x.
 
     Raises:
-        UsageError: an empty population, a population in closed form, inplace=True.
+        UsageError: an empty population, an unknown form, inplace=True.
     """
 
     def __init__(
-        self, surrogate: Surrogate | str | Sequence[Surrogate], *, form: Form = "closed", inplace: bool = False
+        self, surrogate: Surrogate | str | Sequence[Surrogate], *, form: Form | None = None, inplace: bool = False
     ) -> None:
         super().__init__()
         if inplace:
             raise UsageError("SugarReLU cannot work in place: its backward pass needs x. Leave inplace=False.")
-        if form not in ("closed", "table"):
+        if form not in (None, "closed", "table"):
             raise UsageError(f"form {form!r} is not known; allowed are 'closed' and 'table'.")
         self.is_population = not isinstance(surrogate, (Surrogate, str))
-        self.form: Form = "table" if self.is_population else form
-        self.derivative: Lowered | Tensor
+        self.form: Form = form or ("table" if self.is_population else "closed")
+        self.derivative: Lowered | LoweredMembers | Tensor
         self.set_surrogate(surrogate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ class SugarReLU(nn.Module):
     @property
     def members(self) -> int:
         """How many g's there are; 1 without a population."""
-        return self.derivative.shape[1] if isinstance(self.derivative, Tensor) else 1
+        return len(self.surrogates)
 
     @property
     def surrogate(self) -> Surrogate:
@@ -76,7 +78,7 @@ class SugarReLU(nn.Module):
             raise UsageError(f"this SugarReLU takes {wanted}; given {surrogate!r}.")
         self.surrogates = _surrogates(surrogate)
         if self.form == "closed":
-            self.derivative = lower(self.surrogate)
+            self.derivative = lower_members(self.surrogates) if self.is_population else lower(self.surrogate)
             return
         cells = tabulate(self.surrogates).cells
         old = getattr(self, "derivative", None)
@@ -91,10 +93,13 @@ class SugarReLU(nn.Module):
         Raises:
             UsageError: no population, or no index.
         """
-        if not self.is_population or not isinstance(self.derivative, Tensor) or indices.numel() == 0:
+        if not self.is_population or indices.numel() == 0:
             raise UsageError("select keeps one or more members of a population; this SugarReLU or selection has none.")
         self.surrogates = tuple(self.surrogates[index] for index in indices.tolist())
-        self.derivative = self.derivative.index_select(1, indices.to(self.derivative.device))
+        if isinstance(self.derivative, Tensor):
+            self.derivative = self.derivative.index_select(1, indices.to(self.derivative.device))
+        else:
+            self.derivative = lower_members(self.surrogates)
 
     def extra_repr(self) -> str:
         if self.is_population:

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sugarsearch.nn.lowering import Lowered
+from sugarsearch.nn.lowering import Lowered, LoweredMembers
 from sugarsearch.nn.table import look_up
 
 _CHUNK = 2**17  # elements worked on at once on the CPU, so that intermediate results stay in its cache
 
 
-def sugar_relu(x: Tensor, derivative: Lowered | Tensor) -> Tensor:
+def sugar_relu(x: Tensor, derivative: Lowered | LoweredMembers | Tensor) -> Tensor:
     """torch.relu(x), bit for bit; its gradient is grad * g(x).
 
-    derivative: g in closed form, or the cells of a table; with the cells of more than one member
+    derivative: g in closed form, or the cells of a table; with the forms or cells of more than one member
     x is [members, ...]. g is computed in float32 (float64 for float64 x), the gradient has the dtype of x.
     """
     closed, cells = (None, derivative) if isinstance(derivative, Tensor) else (derivative, None)
@@ -35,9 +35,21 @@ def _times_g(grad: Tensor, x: Tensor, closed: Any, cells: Any) -> Tensor:
     return (slope * grad).to(grad.dtype)
 
 
+def _chunked(grad: Tensor, x: Tensor, closed: Lowered | None, cells: Tensor | None) -> Tensor:
+    if x.numel() <= _CHUNK or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return _times_g(grad, x, closed, cells)
+    result = torch.empty_like(x)
+    rows = max(1, _CHUNK * x.shape[0] // x.numel())
+    for start in range(0, x.shape[0], rows):
+        piece = slice(start, start + rows)
+        own = cells if cells is None or cells.shape[1] == 1 else cells[:, piece]
+        result[piece] = _times_g(grad[piece], x[piece], closed, own)
+    return result
+
+
 class _SugarRelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, closed: Lowered | None, cells: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, closed: Lowered | LoweredMembers | None, cells: Tensor | None) -> Tensor:
         ctx.closed = closed
         ctx.save_for_backward(x, cells)
         return torch.relu(x)
@@ -55,15 +67,14 @@ class _Gradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, x: Tensor, closed: Lowered | None, cells: Tensor | None) -> Tensor:
-        if x.numel() <= _CHUNK or x.device.type != "cpu" or torch.compiler.is_compiling():
-            return _times_g(grad, x, closed, cells)
+    def forward(
+        ctx: Any, grad: Tensor, x: Tensor, closed: Lowered | LoweredMembers | None, cells: Tensor | None
+    ) -> Tensor:
+        if not isinstance(closed, LoweredMembers):
+            return _chunked(grad, x, closed, cells)
         result = torch.empty_like(x)
-        rows = max(1, _CHUNK * x.shape[0] // x.numel())
-        for start in range(0, x.shape[0], rows):
-            piece = slice(start, start + rows)
-            own = cells if cells is None or cells.shape[1] == 1 else cells[:, piece]
-            result[piece] = _times_g(grad[piece], x[piece], closed, own)
+        for piece, g in closed.pieces():
+            result[piece] = _chunked(grad[piece], x[piece], g, None)
         return result
 
     @staticmethod

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -108,6 +109,28 @@ class Lowered:
         if not isinstance(g, Tensor):
             return torch.full_like(x, g * self.scale)
         return g if self.scale == 1 else g * self.scale
+
+
+@dataclass(frozen=True)
+class LoweredMembers:
+    """The closed forms of a population's g's, by members: neighbours with the same g share one computation.
+
+    runs: how many members a run of neighbours has, and their g.
+    """
+
+    runs: tuple[tuple[int, Lowered], ...]
+
+    def pieces(self) -> Iterator[tuple[slice, Lowered]]:
+        """The members of each run, and their g."""
+        start = 0
+        for count, g in self.runs:
+            yield slice(start, start + count), g
+            start += count
+
+
+def lower_members(surrogates: Sequence[Surrogate]) -> LoweredMembers:
+    """The closed forms of a population; equal surrogates should be neighbours."""
+    return LoweredMembers(tuple((len(list(equal)), lower(g)) for g, equal in groupby(surrogates)))
 
 
 def lower(surrogate: Surrogate) -> Lowered:

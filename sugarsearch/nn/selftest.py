@@ -29,10 +29,17 @@ def self_test(mode: Mode, device: torch.device | str = "cpu", form: Form = "clos
     """Runs a g that is different on the two sides of 0 at 64 points in `mode`, and compares with float64.
 
     In a population every member has another constant: one constant alone cannot show swapped halves or members.
+    A population is tested in both forms, whatever `form` is: which one it trains in depends on its members.
 
     Raises:
         SelfTestError: the output is not relu(x) or the gradient not grad * g(x); nothing may be trained in this mode.
     """
+    forms: tuple[Form, ...] = ("closed", "table") if mode == "population" else (form,)
+    for one in forms:
+        _test(mode, device, one)
+
+
+def _test(mode: Mode, device: torch.device | str, form: Form) -> None:
     members = _MEMBERS if mode == "population" else 1
     shapes = [_asymmetric(member) for member in range(members)]
     x = torch.cat([torch.linspace(-4, 4, 63), torch.tensor([-0.0])]).to(device)
@@ -72,5 +79,5 @@ def _activation(mode: Mode, form: Form, device: str) -> Callable[[Tensor], Tenso
     if mode == "compiled":
         return _compiled(form, device)
     if mode == "population":
-        return SugarReLU([_asymmetric(member) for member in range(_MEMBERS)]).to(device)
+        return SugarReLU([_asymmetric(member) for member in range(_MEMBERS)], form=form).to(device)
     return SugarReLU(_asymmetric(0), form=form).to(device)

@@ -132,16 +132,25 @@ class TrainingRun:
         """
         _check(members, recipe, epochs, device, mode, model_factory)
         self.members = tuple(members)
-        self.alive = list(range(len(members)))
+        # The living members in the order of the network's rows: those of one surrogate lie next to each other.
+        groups = list(dict.fromkeys(member.surrogate for member in members))
+        self._rows = sorted(range(len(members)), key=lambda index: groups.index(members[index].surrogate))
         self.epoch = 0
         self._recipe, self._epochs, self._rate, self._device = recipe, epochs, learning_rate, device
         self._train, self._scoring = train, scoring
         model: ModelConfig | ModelFactory = model_factory or recipe.model
-        self._network = make_network(self.members, model, train.shape, train.classes, device, mode)
+        self._network = make_network(
+            [members[row] for row in self._rows], model, train.shape, train.classes, device, mode
+        )
         self._parameters = list(self._network.module.parameters())
         self._optimizer = make_optimizer(self._parameters, recipe.optimizer, learning_rate)
         self._steps = math.ceil(len(train) / recipe.batch_size)
         self._schedule = Schedule(recipe, self._steps)
+
+    @property
+    def alive(self) -> list[int]:
+        """The numbers of the members still in training."""
+        return sorted(self._rows)
 
     def advance(self, deadline: float | None = None) -> list[EpochReport]:
         """Train one epoch, one pass over the data, and score; a report for each living member.
@@ -153,8 +162,8 @@ class TrainingRun:
             DeadlineError: the deadline has passed.
             UsageError: all epochs are run, or no member is left.
         """
-        if self.epoch >= self._epochs or not self.alive:
-            raise UsageError(f"this run is over: epoch {self.epoch} of {self._epochs}, {len(self.alive)} members left.")
+        if self.epoch >= self._epochs or not self._rows:
+            raise UsageError(f"this run is over: epoch {self.epoch} of {self._epochs}, {len(self._rows)} members left.")
         with self._own_randomness():
             train_loss = self._train_epoch(deadline)
         self.epoch += 1
@@ -162,25 +171,26 @@ class TrainingRun:
 
     def drop(self, indices: Sequence[int]) -> None:
         """Stop training the members of these numbers (of `members`); the others go on unchanged."""
-        kept = [position for position, member in enumerate(self.alive) if member not in set(indices)]
-        if len(kept) == len(self.alive):
+        dropped = set(indices)
+        kept = [position for position, member in enumerate(self._rows) if member not in dropped]
+        if len(kept) == len(self._rows):
             return
         if kept and self._network.stacked:
             positions = torch.tensor(kept, device=self._device)
             keep_members(self._optimizer, positions)
             self._network.keep(positions)
-        self.alive = [self.alive[position] for position in kept]
+        self._rows = [self._rows[position] for position in kept]
 
     def state(self, member: int) -> dict[str, Tensor]:
         """The state_dict of a living member, as a plain ReLU network of the same model loads it; on the CPU."""
-        return self._network.state(self.alive.index(member))
+        return self._network.state(self._rows.index(member))
 
     def _train_epoch(self, deadline: float | None) -> Tensor:
         """Mean loss of each living member, [members], on the device."""
         self._network.module.train()
         order = self._order()
         augment = self._augmentation()
-        total = torch.zeros(len(self.alive), device=self._device)
+        total = torch.zeros(len(self._rows), device=self._device)
         for step, indices in enumerate(torch.split(order, self._recipe.batch_size, dim=-1)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise DeadlineError(f"the deadline passed in epoch {self.epoch + 1}, step {step} of {self._steps}.")
@@ -229,14 +239,15 @@ class TrainingRun:
     ) -> list[EpochReport]:
         columns = (accuracy, loss, train_loss, finite, activity.dead_share(), activity.sparsity())
         rows = torch.stack([column.float() for column in columns], dim=1).tolist()  # the epoch's one wait
-        return [
+        reports = [
             EpochReport(member, self.epoch, row[0], row[1], row[2], bool(row[3]), row[4], row[5])
-            for member, row in zip(self.alive, rows, strict=True)
+            for member, row in zip(self._rows, rows, strict=True)
         ]
+        return sorted(reports, key=lambda report: report.member)
 
     def _order(self) -> Tensor:
         """The epoch's inputs in order, int64 [N], or [members, N] where members have seeds of their own."""
-        seeds = [self.members[member].seed for member in self.alive]
+        seeds = [self.members[member].seed for member in self._rows]
         orders = {
             seed: torch.randperm(len(self._train), generator=_generator(seed, self.epoch, _ORDER, torch.device("cpu")))
             for seed in dict.fromkeys(seeds)
@@ -247,7 +258,7 @@ class TrainingRun:
     def _augmentation(self) -> torch.Generator | list[torch.Generator] | None:
         if self._recipe.augmentation == "none":
             return None
-        seeds = [self.members[member].seed for member in self.alive]
+        seeds = [self.members[member].seed for member in self._rows]
         generators = [_generator(seed, self.epoch, _AUGMENTATION, self._device) for seed in seeds]
         return generators if len(set(seeds)) > 1 else generators[0]
 

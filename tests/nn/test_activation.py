@@ -126,6 +126,21 @@ def test_every_member_of_a_population_has_its_own_g(shape: tuple[int, ...]) -> N
     np.testing.assert_allclose(got.numpy(), wanted, atol=5e-6)
 
 
+@pytest.mark.parametrize("shape", [(6, 9, 4), (6, 1), (6,), (6, 0, 3), (6, 64, 1000)])
+def test_a_population_in_closed_form_is_its_members_bit_for_bit(shape: tuple[int, ...]) -> None:
+    g, h = surrogate(ASYMMETRIC), surrogate("b_silu")
+    members = [g, g, g, h, g, h]
+    x, grad = torch.randn(shape) * 2, torch.randn(shape)
+    activation = SugarReLU(members, form="closed")
+    wanted = [gradient(SugarReLU(one), x[i], grad[i]) for i, one in enumerate(members)]
+    assert torch.equal(gradient(activation, x, grad), torch.stack(wanted))
+    kept = [1, 3, 4]
+    activation.select(torch.tensor(kept))
+    assert torch.equal(gradient(activation, x[kept], grad[kept]), torch.stack([wanted[i] for i in kept]))
+    with pytest.raises(UsageError, match="population of 3 members"):
+        activation(x)
+
+
 def test_a_non_contiguous_population_is_right() -> None:
     x, grad = torch.randn(9, 6, 4).transpose(0, 1), torch.randn(6, 9, 4)
     wanted = np.stack([grad[i].numpy() * g(x[i].numpy()) for i, g in enumerate(MEMBERS)])

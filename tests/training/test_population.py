@@ -10,7 +10,7 @@ import torch
 from sugarsearch.config.schema import ModelConfig, OptimizerConfig, Recipe, ScheduleConfig
 from sugarsearch.data.device import DeviceArrays
 from sugarsearch.symbolic.library import surrogate
-from sugarsearch.training.network import Member
+from sugarsearch.training.network import Member, population_form
 from sugarsearch.training.trainer import EpochReport, TrainingRun
 
 CPU = torch.device("cpu")
@@ -38,12 +38,20 @@ def assert_reports_agree(left: EpochReport, right: EpochReport) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMISERS, ids=lambda config: str(config.name))
-@pytest.mark.parametrize("seeds", [(1, 2, 3, 1), (5, 5, 5, 5)], ids=["own seeds", "one seed"])
+@pytest.mark.parametrize("form", ["closed", "table"])
+@pytest.mark.parametrize("seeds", [(1, 2, 3, 1, 2, 6), (5, 5, 5, 5, 5, 5)], ids=["own seeds", "one seed"])
 def test_members_equal_their_single_runs_also_after_a_drop(
-    make_recipe: MakeRecipe, vectors: Data, optimizer: OptimizerConfig, seeds: tuple[int, ...]
+    make_recipe: MakeRecipe,
+    vectors: Data,
+    optimizer: OptimizerConfig,
+    seeds: tuple[int, ...],
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("sugarsearch.training.network.population_form", lambda surrogates: form)
     recipe = make_recipe(optimizer=optimizer, schedule=ScheduleConfig(name="cosine"), clip_gradient=1.0)
-    members = [Member(surrogate(text), seed) for text, seed in zip(TEXTS, seeds, strict=True)]
+    texts = (*TEXTS, "relu", "b_silu")
+    members = [Member(surrogate(text), seed) for text, seed in zip(texts, seeds, strict=True)]
     population = run_of(recipe, vectors, members, "population")
     singles = [run_of(recipe, vectors, [member], "eager") for member in members]
     dropped = {2: 1, 3: 0}  # member by epoch
@@ -55,7 +63,13 @@ def test_members_equal_their_single_runs_also_after_a_drop(
         for report in reports:
             assert_reports_agree(report, singles[report.member].advance()[0])
             assert_same(population, report.member, singles[report.member])
-    assert population.alive == [2, 3]
+    assert population.alive == [2, 3, 4, 5]
+
+
+def test_closed_forms_serve_few_surrogates_with_many_members_each() -> None:
+    few = [surrogate("relu")] * 8 + [surrogate("b_silu")] * 8
+    assert population_form(few) == "closed"
+    assert population_form([*few, surrogate("nelu")]) == "table"
 
 
 def test_the_order_of_members_does_not_matter(make_recipe: MakeRecipe, vectors: Data) -> None:
