@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -149,20 +151,26 @@ def test_a_folder_of_the_users_in_the_way_is_not_touched(place: Path) -> None:
     assert build.calls == 0
 
 
-def test_two_at_once_build_once(place: Path) -> None:
-    inside, go = threading.Event(), threading.Event()
-    build = Counting()
+def test_two_at_once_build_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_the_lock, go = threading.Semaphore(0), threading.Event()
+    build, lock = Counting(), fcntl.flock
+
+    def announced(handle: IO[str], how: int) -> None:
+        at_the_lock.release()
+        lock(handle, how)
 
     def slow(content: Content) -> None:
-        inside.set()
         assert go.wait(5)
         build(content)
+
+    monkeypatch.setattr(fcntl, "flock", announced)
 
     results: list[Arrays] = []
     threads = [threading.Thread(target=lambda: results.append(load(place, slow))) for _ in range(2)]
     for thread in threads:
         thread.start()
-    assert inside.wait(5)
+    assert at_the_lock.acquire(timeout=5)
+    assert at_the_lock.acquire(timeout=5)
     go.set()
     for thread in threads:
         thread.join(5)

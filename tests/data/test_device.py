@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -139,6 +142,15 @@ def test_the_data_is_not_changed_by_reading_it() -> None:
     device.batch(torch.arange(10), torch.Generator().manual_seed(0)).zero_()
     device.batch(torch.arange(10)).zero_()
     assert torch.equal(device.images, before)
+    data.images[:] = 0
+    assert torch.equal(device.images, before)
+
+
+def test_data_mapped_from_disk_and_read_only(tmp_path: Path) -> None:
+    data = arrays()
+    np.save(tmp_path / "images.npy", data.images)
+    mapped = dataclasses.replace(data, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    assert torch.equal(DeviceArrays(mapped, normalisation(mapped)).images, torch.from_numpy(data.images))
 
 
 @pytest.mark.gpu
