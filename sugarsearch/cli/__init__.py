@@ -12,7 +12,7 @@ from sugarsearch.cli.data import register as register_data
 from sugarsearch.cli.inspect import register as register_inspect
 from sugarsearch.cli.study import register as register_study
 from sugarsearch.cli.train import register as register_train
-from sugarsearch.errors import SugarsearchError
+from sugarsearch.errors import ConfigurationError, SugarsearchError
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 
@@ -25,7 +25,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except SugarsearchError as error:
-            print(f"sugarsearch: {error}", file=sys.stderr)
+            # Faults of files begin with file:line:column, which editors and terminals follow.
+            prefix = "" if isinstance(error, ConfigurationError) else "sugarsearch: "
+            print(f"{prefix}{error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print("sugarsearch: stopped by Ctrl-C.", file=sys.stderr)

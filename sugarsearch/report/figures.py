@@ -49,7 +49,7 @@ def curves_figure(arms: Sequence[tuple[str, str, Surrogate]]) -> Figure:
     """The g's of several arms, (name, title, g) each, on one pair of axes; what was found comes first, nameless."""
     figure, (axes,) = style.new_figure()
     for index, (name, title, surrogate) in enumerate(arms):
-        _draw(axes, surrogate, f"{shorten(title, 52)},  gain {surrogate.gain:.2f}", style.arm_line(name, index))
+        _draw(axes, surrogate, f"{shorten(title, 66)},  gain {surrogate.gain:.2f}", style.arm_line(name, index))
     _label_derivative(axes)
     axes.set_title("the surrogate derivatives compared")
     style.legend_below(axes, columns=_columns(title for _, title, _ in arms))
@@ -91,7 +91,7 @@ def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float]]]) ->
         rates = sorted(means)
         scores = [means[rate] for rate in rates]
         line = style.arm_line(name, index)
-        axes.plot(rates, scores, marker="o", label=shorten(title, 56), **line)
+        axes.plot(rates, scores, marker="o", label=shorten(title, 76), **line)
         best = max(rates, key=lambda rate: means[rate])
         _ring(axes, [best], [means[best]], line["color"])
     axes.set_xscale("log")

@@ -49,7 +49,7 @@ class PlainObserver:
         self._last: dict[str, float] = {}
 
     def started(self, config: StudyConfig, folder: Path, resumed: int) -> None:
-        self._say(_opening(config, folder, resumed))
+        self._say(_opening(config, resumed))
 
     def progress(self, progress: StudyProgress) -> None:
         self._say(", ".join(f"{name} {value}" for name, value in _facts(progress)))
@@ -78,7 +78,7 @@ class LiveObserver:
         self._stages: dict[str, tuple[int, int]] = {}
 
     def started(self, config: StudyConfig, folder: Path, resumed: int) -> None:
-        self._opening = _opening(config, folder, resumed)
+        self._opening = _opening(config, resumed)
 
     def progress(self, progress: StudyProgress) -> None:
         self._progress = progress
@@ -101,9 +101,9 @@ class LiveObserver:
         return Group(Text(self._opening), table, bars)
 
 
-def _opening(config: StudyConfig, folder: Path, resumed: int) -> str:
-    what = f"study {config.name}: {config.recipe.model.name} on {config.recipe.data.name}, run folder {folder}"
-    return what if not resumed else f"{what}\nresumed: {resumed} candidates are known from before"
+def _opening(config: StudyConfig, resumed: int) -> str:
+    what = f"study {config.name}: {config.recipe.model.name} on {config.recipe.data.name}"
+    return what if not resumed else f"{what}; resumed, {resumed} candidates are known from before"
 
 
 def _facts(progress: StudyProgress) -> list[tuple[str, str]]:
@@ -119,6 +119,6 @@ def _facts(progress: StudyProgress) -> list[tuple[str, str]]:
     ]
     if progress.per_hour is not None:
         facts.append(("rate", f"{progress.per_hour:,.0f} an hour"))
-    if progress.seconds_left is not None:
-        facts.append(("time left", f"about {duration(progress.seconds_left)}"))
+    if progress.seconds_left is not None and progress.done < progress.total:
+        facts.append(("screening ends in", f"about {duration(progress.seconds_left)}"))
     return facts

@@ -11,8 +11,8 @@ from sugarsearch.search.results import StudyResult, counts
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import Arm, FinalTable
 
-FORMULA_WIDTH = 30  # what 100 columns leave beside the numbers
 SCREENING_ROWS = 10
+TITLE_WIDTH = 26
 
 
 def title_of(arm: Arm) -> str:
@@ -24,14 +24,16 @@ def title_of(arm: Arm) -> str:
 
 
 def final_terminal(table: FinalTable) -> Table:
-    """The final table with shortened formulas, best mean first."""
+    """The final table, best mean first, with numbers of formulas rounded and what does not fit left out."""
+    head = "surrogate", "mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)"
+    rows = [(shorten(title_of(arm), TITLE_WIDTH), *_numbers(arm)) for arm in table.rows]
     shown = Table(box=None, pad_edge=False, padding=(0, 1))
-    shown.add_column("surrogate", overflow="ellipsis", no_wrap=True, max_width=24)
-    for name in ("mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("g(x)", no_wrap=True)
-    for arm in table.rows:
-        shown.add_row(title_of(arm), *_numbers(arm), shorten(arm.formula, FORMULA_WIDTH))
+    for index, column in enumerate(zip(head, *rows, strict=True)):
+        # The formula alone gives way where the terminal is narrow.
+        shown.add_column(column[0], justify="right" if index else "left", min_width=max(map(len, column)), no_wrap=True)
+    shown.add_column("g(x)", overflow="ellipsis", no_wrap=True)
+    for row, arm in zip(rows, table.rows, strict=True):
+        shown.add_row(*row, rounded(arm.formula))
     return shown
 
 
@@ -47,7 +49,7 @@ def screening_line(result: StudyResult) -> str:
     ended = ", ".join(
         f"{number} {status.lower().replace('_', ' ')}" for status, number in counts(result.screening).items()
     )
-    return f"{len(result.screening)} candidates: {ended or 'none'}; {duration(result.seconds)} of training"
+    return f"{len(result.screening)} candidates: {ended or 'none'}; took {duration(result.seconds)}"
 
 
 def markdown(result: StudyResult, table: FinalTable | None, pictures: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from sugarsearch.search.results import StudyResult
 PROGRESS = StudyProgress(
     done=16,
     total=40,
-    best_label="sigmoid(4.123456*x)",
+    best_label="[x]sigmoid(4.123456*x)",
     best_score=0.8765,
     pruned=5,
     failed=2,
@@ -28,7 +28,7 @@ PROGRESS = StudyProgress(
 
 def tell(observer: Observer) -> None:
     config = loader.load(loader.find("studies", "quickstart"), StudyConfig)
-    observer.started(config, Path("runs/[quick]"), resumed=8)
+    observer.started(config, Path("runs/quick"), resumed=8)
     observer.stage("screening", 1, 2)
     observer.progress(PROGRESS)
     for done in range(101):
@@ -48,10 +48,9 @@ def test_every_fact_is_shown(terminal: bool) -> None:
     text = shown(terminal)
     for fact in (
         "quickstart",
-        "[quick]",
         "8 candidates",
         "16 of 40",
-        "sigmoid(4.12*x)",
+        "[x]sigmoid(4.12*x)",
         "87.6",
         "5",
         "2",
