@@ -57,7 +57,11 @@ def load(path: Path | str, model: type[M], names: Names | None = None, overrides
         ConfigurationError: with every fault of the file.
     """
     document = yamlfile.read(path)
-    apply_overrides(document, overrides)
+    space = [text for text in overrides if text.partition("=")[0].strip() == "space"]
+    apply_overrides(document, space)
+    if issubclass(model, StudyConfig):
+        _graft_space(document)  # a space given by name is there before a key of it is set
+    apply_overrides(document, [text for text in overrides if text not in space])
     return check(document, model, names)
 
 
