@@ -104,19 +104,21 @@ def screening_row(index: int, proposal: Proposal, records: Sequence[Record]) -> 
     """
     g, status = proposal.surrogate, _status(records)
     jobs = [record.job for record in records]
-    values = {record.job.id: record.value for record in records}
-    rates = rate_scores(jobs, values)
     epochs = max(len(record.scores) for record in records)
+    by_epoch = [score_of(jobs, {r.job.id: _at(r, epoch) for r in records}) for epoch in range(1, epochs + 1)]
+    # Where a candidate was pruned all its jobs stood at the same rung; elsewhere each has its own end.
+    ends = {r.job.id: _at(r, epochs) if status is Status.PRUNED else r.value for r in records}
+    rates = rate_scores(jobs, ends)
     return ScreeningRow(
         index=index,
         label=g.label,
         surrogate=g.to_json(),
         origin=proposal.origin,
         status=str(status),
-        score=score_of(jobs, values),
+        score=score_of(jobs, ends),
         best_learning_rate=max(rates, key=lambda rate: rates[rate]) if any(r.scores for r in records) else None,
         scores_by_learning_rate={f"{rate:g}": score for rate, score in rates.items()},
-        epochs_scores=[score_of(jobs, {r.job.id: _at(r, e) for r in records}) for e in range(1, epochs + 1)],
+        epochs_scores=by_epoch,
         gain=_finite(g.gain),
         at_zero=_finite(g.at_zero),
         reason=next((record.reason for record in records if record.status is status and record.reason), ""),

@@ -1,0 +1,140 @@
+"""The search from Python: your own model and tensors, or a family to tune."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+
+from sugarsearch.catalog import Catalogue
+from sugarsearch.config import loader, yamlfile
+from sugarsearch.config.schema import ExecutionConfig, FinalConfig, Recipe, SearchConfig, SearchSpace, StudyConfig
+from sugarsearch.data.splits import Split, tensor_split
+from sugarsearch.errors import UnknownNameError
+from sugarsearch.evaluation.executor import InlineExecutor
+from sugarsearch.search.load import load_space, tune_study
+from sugarsearch.search.observer import Observer
+from sugarsearch.search.results import StudyResult
+from sugarsearch.search.study import run_study
+
+_SEARCH: Final = frozenset(SearchConfig.model_fields) - {"candidates"}
+_EXECUTION: Final = frozenset(ExecutionConfig.model_fields) - {"workers"}  # all is trained in this process
+
+DEFAULT_RATES: Final = {"sgd": [0.01, 0.03, 0.1], "adam": [3e-4, 1e-3, 3e-3], "adamw": [3e-4, 1e-3, 3e-3]}
+
+
+def search(
+    model_fn: Callable[[], nn.Module],
+    train: tuple[Any, Any],
+    val: tuple[Any, Any],
+    space: str | Path | SearchSpace | Mapping[str, Any],
+    recipe: Mapping[str, Any] | Recipe,
+    trials: int = 200,
+    run: Path | str = "runs/mine",
+    *,
+    final: Mapping[str, Any] | FinalConfig | None = None,
+    observer: Observer | None = None,
+    **settings: Any,
+) -> StudyResult:
+    """Search a surrogate for your own model and data, in this process; the same call resumes.
+
+    The final table's runs use fresh seeds but are scored on `val`, for there is no other data; it says so.
+
+    Args:
+        model_fn: makes your network anew, with its own initial weights, drawn from torch's seed. Its ReLUs are
+            replaced; see `sugarsearch.apply` for what counts as one.
+        train: inputs (uint8 images [N, C, H, W] or floats [N, ...]) and integer labels [N]; NumPy or torch.
+        val: the same, for scoring candidates.
+        space: a shipped search space's name, a YAML file, or the space itself.
+        recipe: how to train, such as {"epochs": 20, "optimizer": "adam"}; its data and model are yours.
+        trials: how many candidates are tried.
+        run: the run folder.
+        final: settings of the final table; by default controls ReLU and B-SiLU at the learning rates of the search.
+        observer: told how it goes.
+        **settings: fields of SearchConfig (learning_rates, sampler, batch, seed, ...) and of ExecutionConfig
+            (device, mode, threads).
+
+    Returns:
+        The result; `.best` is the surrogate with the highest screening score.
+
+    Raises:
+        ConfigurationError: with every fault of space, recipe and settings.
+        DataError: tensors that cannot be used.
+        RunError: the folder is in use, or belongs to another study: other data (by fingerprint), another model
+            function (by name), recipe or space.
+        NothingFinishedError: every candidate failed.
+    """
+    split = tensor_split(train, val)
+    recipe = {**_plain(recipe), **_yours(model_fn, split)}
+    space = load_space(space) if isinstance(space, str | Path) else space
+    config = _study(_plain(space), recipe, trials, None if final is None else _plain(final), settings)
+    executor = partial(InlineExecutor, split=split, model_factory=model_fn)
+    return run_study(config, run, observer, make_executor=executor, final_scoring=None)
+
+
+def tune(
+    family: str,
+    data: str,
+    model: str,
+    run: Path | str,
+    *,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    candidates: int = 24,
+    overrides: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> StudyResult:
+    """Find the best parameters of a family, such as B-SiLU's alpha; see `load.tune_study` for the arguments.
+
+    Returns:
+        The result; `.best` is the surrogate with the highest screening score.
+    """
+    config = tune_study(family, data, model, ranges=ranges, candidates=candidates, overrides=overrides)
+    return run_study(config, run, observer)
+
+
+def _study(
+    space: dict[str, Any], recipe: dict[str, Any], trials: int, final: dict[str, Any] | None, settings: dict[str, Any]
+) -> StudyConfig:
+    execution = {name: settings[name] for name in settings if name in _EXECUTION}
+    search = {name: settings[name] for name in settings if name not in _EXECUTION}
+    unknown = [name for name in search if name not in _SEARCH]
+    if unknown:
+        raise UnknownNameError("setting", unknown[0], [*_SEARCH, *_EXECUTION, "final", "observer"])
+    optimizer = recipe.get("optimizer", "sgd")
+    kind = optimizer.get("name") if isinstance(optimizer, dict) else optimizer
+    rates = search.setdefault("learning_rates", DEFAULT_RATES.get(str(kind), DEFAULT_RATES["sgd"]))
+    value = {
+        "name": "mine",
+        "space": space,
+        "recipe": recipe,
+        "search": {"candidates": trials, **search},
+        "final": final or {"learning_rates": rates},
+        "execution": execution,
+    }
+    # Through JSON, so that tuples are the lists that a file would have.
+    document = yamlfile.Document("search()", json.loads(json.dumps(value, default=str)))
+    return loader.check(document, StudyConfig, _YourNames())
+
+
+class _YourNames(Catalogue):
+    """A catalogue that takes any data and model: they are objects here, and their names only tell them apart."""
+
+    def data(self, name: str, root: str | None) -> None: ...
+
+    def model(self, name: str, options: Any) -> None: ...
+
+
+def _yours(model_fn: Callable[[], nn.Module], split: Split) -> dict[str, Any]:
+    """Names of the user's data and model that change with them, so that a run folder knows its own."""
+    kind = type(model_fn)
+    owner = model_fn if hasattr(model_fn, "__qualname__") else kind
+    prints = f"{split.train.fingerprint[:16]}+{split.validation.fingerprint[:16]}"
+    return {"data": f"tensors {prints}", "model": f"{owner.__module__}.{owner.__qualname__}"}
+
+
+def _plain(value: Mapping[str, Any] | SearchSpace | Recipe | FinalConfig) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else value.model_dump(mode="json")
