@@ -23,7 +23,7 @@ SPACES = {name: load(path, SearchSpace) for name, path in shipped("search_spaces
 TREES = [name for name, space in SPACES.items() if space.template != "family"]
 FAMILIES = [name for name, space in SPACES.items() if space.template == "family"]
 WORDS: dict[str, Any] = {
-    "unary": ("neg", "sigmoid", "tanh", "gaussian", "sqrt"),
+    "unary": ("neg", "sigmoid", "tanh", "gaussian", "sqrt", "log1p_abs"),
     "binary": ("add", "mul", "div", "pow", "max"),
 }
 
@@ -138,6 +138,7 @@ def test_g_at_zero_as_trained_lies_in_the_knob_s_interval(gain):
     [
         "x",
         "tanh(x)*x",
+        "1 + log1p_abs(x)",
         "1/x",
         "1/(x + -1.23)",
         "0.001/(x + -1.23456)",
