@@ -157,6 +157,7 @@ class ProcessExecutor(LoggedExecutor):
             case {"event": "done"}:
                 worker.busy = False
             case {"event": "refused"}:
+                worker.busy = False
                 raise _refusal(message)
             case {"event": "records"}:
                 records = [Record.from_json(value) for value in message["records"]]

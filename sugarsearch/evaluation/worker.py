@@ -85,7 +85,6 @@ def main() -> None:
             _work(channel, bench, log, Batch.from_json(channel.receive()["batch"]))
         except SugarsearchError as error:
             _refuse(channel, error)
-            return
 
 
 def _work(channel: _Channel, bench: Bench, log: RecordLog, batch: Batch) -> None:
