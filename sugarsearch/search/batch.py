@@ -50,8 +50,8 @@ class Batch:
     def judge(self, progress: Sequence[Progress]) -> set[str]:
         """The jobs to stop at a rung: all those of the candidates that Optuna's pruner stops.
 
-        All candidates that got there report before the first is judged. One pruned before is out, even if a
-        failed job of it still counts as having reached the rung.
+        All candidates that got there report before the first is judged. One pruned at an earlier rung is
+        out, even if a failed job of it still counts as having reached this one.
         """
         stopped: set[str] = set()
         for epoch in sorted({p.epoch for p in progress}):
@@ -60,7 +60,7 @@ class Batch:
                 candidate
                 for candidate in self.candidates
                 if any(job.id in reached for job in candidate.jobs)
-                and not any(record.status is Status.PRUNED for record in candidate.records)
+                and not any(r.status is Status.PRUNED and len(r.scores) < epoch for r in candidate.records)
             ]
             for candidate in racing:
                 known = {record.job.id: _at(record, epoch) for record in candidate.records} | reached

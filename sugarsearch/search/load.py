@@ -101,6 +101,8 @@ def tune_study(
 
 def _default_ranges(text: str) -> dict[str, tuple[float, float]]:
     if canonical_name(text.partition("(")[0]) is None:
+        if text.isidentifier():
+            family(text)  # a misspelt name: refused with the nearest
         raise UsageError(
             f"{text} is an expression: say which of its parameters to tune and in which range, low to high."
         )

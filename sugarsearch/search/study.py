@@ -165,8 +165,6 @@ class Screening:
             self._jobs_done += 1
             self._observer.stage(SCREENING, self._jobs_done, self._config.search.candidates * self._jobs_each)
         self._learn(batch.tell(self._study))
-        told = self._study.get_trials(deepcopy=False)[: len(self._rows)]
-        self._database.extend(told)
         return True
 
     @property
@@ -176,6 +174,7 @@ class Screening:
     def _learn(self, new: list[ScreeningRow]) -> None:
         best_before = ranked(self._rows)[: run_folder.HALL_SIZE]
         self._rows += new
+        self._database.extend(self._study.get_trials(deepcopy=False)[: len(self._rows)])
         if ranked(self._rows)[: run_folder.HALL_SIZE] != best_before:
             run_folder.write_hall_of_fame(self._folder, self._rows)
         self._observer.progress(self._progress())
