@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
-from sugarsearch.data.arrays import Indices, SplitName
+from sugarsearch.data.arrays import SPLITS, Indices, SplitName
 from sugarsearch.data.cache import Content
 from sugarsearch.data.stratify import hold_out
 from sugarsearch.errors import DataError
@@ -59,7 +59,7 @@ def scan(root: Path) -> Tree:
         raise DataError(root, f"has {test.name}/ but no train/.", remedy)
     whole = scan_splits(root, {"train": root})
     files, labels = whole.files["train"], whole.labels["train"]
-    parts: dict[SplitName, Indices] = dict(zip(("train", "test"), map(np.sort, hold_out(labels)), strict=True))
+    parts: dict[SplitName, Indices] = dict(zip(SPLITS, hold_out(labels), strict=True))
     return Tree(
         root,
         whole.classes,

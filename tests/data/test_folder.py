@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -75,13 +76,13 @@ def test_train_alone_has_no_test_part(tree: Path) -> None:
 def test_a_changed_folder_is_read_again(tree: Path) -> None:
     config = DataConfig(name=str(tree))
     first = open_training(config)
-    picture = tree / "train" / "cat" / "000.png"
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
-    second = open_training(config)
-    assert not second.images[0].any()
-    assert second.fingerprint != first.fingerprint
-    (tree / "train" / "cat" / "001.png").unlink()
-    assert len(open_training(config)) == len(first) - 1
+    picture = tree / "train" / "dog" / "last.bmp"
+    for grey in (7, 8):  # the same size in bytes, so that only the time of writing tells
+        Image.fromarray(np.full((8, 8, 3), grey, np.uint8)).save(picture)
+        os.utime(picture, (grey, grey))
+        assert (open_training(config).images[-1] == grey).all()
+    picture.unlink()
+    assert open_training(config).fingerprint == first.fingerprint
 
 
 def test_an_unchanged_folder_is_not_decoded_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
