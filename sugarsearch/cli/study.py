@@ -119,7 +119,7 @@ def _print_result(result: StudyResult, files: list[Path], as_json: bool) -> None
         lines.append(f"best in screening: {result.ranking[0].label}, {100 * result.ranking[0].score:.1f} %")
     if table is not None:
         console.print()
-        console.print(final_terminal(table))
+        console.print(final_terminal(table, console.width))
         console.print()
         lines += final_lines(table)
     lines += [f"written: {path}" for path in files]

@@ -13,6 +13,7 @@ from sugarsearch.verdict.final import Arm, FinalTable
 
 SCREENING_ROWS = 10
 TITLE_WIDTH = 26
+FORMULA_WIDTH = 12  # at least, however narrow the terminal is
 
 
 def title_of(arm: Arm) -> str:
@@ -23,17 +24,18 @@ def title_of(arm: Arm) -> str:
     return f"best found: {arm.label}" if name else "best found"
 
 
-def final_terminal(table: FinalTable) -> Table:
-    """The final table, best mean first, with numbers of formulas rounded and what does not fit left out."""
+def final_terminal(table: FinalTable, width: int = 100) -> Table:
+    """The final table in `width` columns, best mean first; formulas are rounded and shortened to the room left."""
     head = "surrogate", "mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)"
     rows = [(shorten(title_of(arm), TITLE_WIDTH), *_numbers(arm)) for arm in table.rows]
-    shown = Table(box=None, pad_edge=False, padding=(0, 1))
-    for index, column in enumerate(zip(head, *rows, strict=True)):
-        # The formula alone gives way where the terminal is narrow.
-        shown.add_column(column[0], justify="right" if index else "left", min_width=max(map(len, column)), no_wrap=True)
-    shown.add_column("g(x)", overflow="ellipsis", no_wrap=True)
+    columns = list(zip(head, *rows, strict=True))
+    room = width - sum(max(map(len, column)) + 2 for column in columns)
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(head):
+        shown.add_column(name, justify="right" if index else "left", no_wrap=True)
+    shown.add_column("g(x)", no_wrap=True)
     for row, arm in zip(rows, table.rows, strict=True):
-        shown.add_row(*row, rounded(arm.formula))
+        shown.add_row(*row, shorten(arm.formula, max(room, FORMULA_WIDTH)))
     return shown
 
 
@@ -49,7 +51,9 @@ def screening_line(result: StudyResult) -> str:
     ended = ", ".join(
         f"{number} {status.lower().replace('_', ' ')}" for status, number in counts(result.screening).items()
     )
-    return f"{len(result.screening)} candidates: {ended or 'none'}; took {duration(result.seconds)}"
+    # Over all sittings, unlike the result's own time, so that a report rebuilt later reads the same.
+    training = duration(sum(row.seconds for row in result.screening))
+    return f"{len(result.screening)} candidates: {ended or 'none'}; {training} of training"
 
 
 def markdown(result: StudyResult, table: FinalTable | None, pictures: Sequence[str]) -> str:
