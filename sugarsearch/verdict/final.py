@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Final
 
 from sugarsearch.config.schema import StudyConfig
@@ -18,9 +19,6 @@ from sugarsearch.verdict.statistics import Difference, Summary, paired_differenc
 TUNING: Final = "tuning"
 MAX_EXTENSIONS: Final = 2
 """How often a sweep is extended beyond an end of the given learning rates while the best one lies there."""
-
-COLLAPSE_FACTOR: Final = 2.0
-"""Without `final.collapse_below`, a run at or below this many times chance counts as collapsed."""
 
 Evaluate = Callable[[Sequence[Job]], Iterator[Record]]
 OnStage = Callable[[str, int, int], None]
@@ -121,7 +119,7 @@ def final_table(
     sweeps = runner.tune([surrogate for _, surrogate in arms])
     best = [max(sweep, key=lambda rate: sweep[rate]) for sweep in sweeps]
     finals = runner.final([(surrogate, rate) for (_, surrogate), rate in zip(arms, best, strict=True)], scoring)
-    collapse_below = study.final.collapse_below or COLLAPSE_FACTOR * runner.chance
+    collapse_below = study.final.collapse_below or collapse_limit(runner.chance)
     reference = next((i for i, (_, s) in enumerate(arms) if s.identity == _RELU.identity and s.scale == 1), None)
     rows = []
     for index, (role, surrogate) in enumerate(arms):
@@ -154,6 +152,14 @@ def final_table(
         label_of(arms[reference][1]) if reference is not None and finals[reference] else None,
     )
     return FinalTable(rows, winner, "validation" if scoring in (None, VALIDATION) else "test", collapse_below)
+
+
+def collapse_limit(chance: float) -> float:
+    """Accuracy at or below which a run counts as collapsed, where the study does not say.
+
+    Twice chance; with two or three classes, where that is (nearly) all there is, halfway from chance to 1.
+    """
+    return min(2 * chance, (1 + chance) / 2)
 
 
 def label_of(surrogate: Surrogate) -> str:
@@ -207,8 +213,8 @@ class _Runner:
         }
         records = self._run(TUNING, jobs.values())
         for index, rate in wanted:
-            values = [records[jobs[index, rate, replicate].id].value for replicate in range(replicates)]
-            sweeps[index][rate] = sum(values) / replicates
+            values = _scores(records[jobs[index, rate, replicate].id] for replicate in range(replicates))
+            sweeps[index][rate] = fmean(values) if values else self.chance
 
     def final(self, arms: Sequence[tuple[Surrogate, float]], scoring: str | None) -> list[dict[int, float]]:
         """Accuracy by replicate of each arm; runs that the machine spoilt are left out."""
@@ -220,9 +226,8 @@ class _Runner:
         records = self._run(FINAL, jobs.values())
         finals: list[dict[int, float]] = [{} for _ in arms]
         for (index, replicate), job in jobs.items():
-            record = records[job.id]
-            if record.status not in MACHINE_FAULTS:
-                finals[index][replicate] = record.value
+            for score in _scores([records[job.id]]):
+                finals[index][replicate] = score
         return finals
 
     def _run(self, stage: str, jobs: Iterable[Job]) -> dict[str, Record]:
@@ -238,6 +243,11 @@ class _Runner:
     def _job(self, surrogate: Surrogate, rate: float, stage: str, replicate: int, scoring: str) -> Job:
         seed = seed_of(self._study.search.seed, stage, replicate)
         return Job(surrogate, rate, replicate, seed, self._study.recipe.epochs, stage, scoring)
+
+
+def _scores(records: Iterable[Record]) -> list[float]:
+    """What runs are worth; those that the machine spoilt are worth nothing either way."""
+    return [record.value for record in records if record.status not in MACHINE_FAULTS]
 
 
 def _beyond(sweep: Mapping[float, float]) -> tuple[int, float | None]:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE: Final = 0.95
+FEWEST_PAIRS: Final = 5
+"""Below this an interval excludes 0 too easily: with 4 seeds all differences have one sign by chance in 1 case of 8."""
 _RESAMPLES: Final = 9_999
 
 
@@ -24,8 +26,8 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out 0, and there are enough pairs for that to mean something."""
+        return self.pairs >= FEWEST_PAIRS and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def winner_text(means: Mapping[str, float], differences: Mapping[str, Difference
     difference = differences[best]
     if difference is None:
         return f"{lead}, ReLU's is {100 * means[reference]:.1f} %; with fewer than two seeds nothing can be said."
+    if difference.pairs < FEWEST_PAIRS:
+        return f"{lead}, ReLU's is {100 * means[reference]:.1f} %; {difference.pairs} seeds are too few to tell."
     interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
     evidence = f"{100 * CONFIDENCE:.0f} % interval over {difference.pairs} paired seeds"
     if difference.is_clear:

@@ -26,7 +26,7 @@ from sugarsearch.evaluation.jobs import Job, seed_of
 from sugarsearch.evaluation.records import Record, Status
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.verdict import test_data
-from sugarsearch.verdict.final import FinalTable, final_table
+from sugarsearch.verdict.final import FinalTable, collapse_limit, final_table
 
 FINALIST = surrogate("sigmoid(4*x)")
 
@@ -165,3 +165,16 @@ def test_when_nothing_finishes_it_says_so() -> None:
     status = {(label, "final", r): Status.CRASHED for label in ("relu", FINALIST.label) for r in range(6)}
     with pytest.raises(NothingFinishedError):
         final_table(Trainer({}, status), [FINALIST], study(controls=("relu",)), scoring=None)
+
+
+@pytest.mark.parametrize(("classes", "limit"), [(2, 0.75), (3, 2 / 3), (4, 0.5), (10, 0.2), (100, 0.02)])
+def test_collapse_is_near_chance_and_never_all(classes: int, limit: float) -> None:
+    assert collapse_limit(1 / classes) == pytest.approx(limit)
+
+
+def test_a_sweep_is_not_spoilt_by_the_machine() -> None:
+    status = {("relu", "tuning", 0): Status.CRASHED}
+    table = final_table(Trainer({}, status), [FINALIST], study(controls=("relu",)), scoring=None)
+    relu = next(row for row in table.rows if row.label == "relu")
+    expected = 0.6 + np.random.default_rng(seed_of(5, "tuning", 1)).normal(0, 0.02)
+    assert relu.tuning["0.03"] == pytest.approx(expected)

@@ -67,6 +67,11 @@ def test_equal_arms_differ_by_nothing() -> None:
             "g has the highest mean, 74.0 %, but no difference to ReLU (73.0 %) is shown: -1.0 to +3.0 points "
             "(95 % interval over 20 paired seeds).",
         ),
+        (
+            {"g": 0.80, "relu": 0.73},
+            Difference(0.07, 0.05, 0.09, 4),
+            "g has the highest mean, 80.0 %, ReLU's is 73.0 %; 4 seeds are too few to tell.",
+        ),
         ({"g": 0.70, "relu": 0.73}, Difference(-0.03, -0.05, -0.01, 20), "ReLU wins: its mean is 73.0 %; g 70.0 %."),
         (
             {"g": 0.74, "relu": 0.73},
