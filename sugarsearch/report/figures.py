@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 
 from sugarsearch.report import style
-from sugarsearch.report.text import rounded, shorten
+from sugarsearch.report.text import shorten
 from sugarsearch.search.results import ScreeningRow, ranked
 from sugarsearch.symbolic.surrogate import Surrogate
 
@@ -74,7 +74,7 @@ def screening_figure(rows: Sequence[ScreeningRow]) -> Figure:
         axes.step(
             [*xs, max(row.index for row in rows)], [*ys, ys[-1]], where="post", color=style.FOUND, label="best so far"
         )
-        _ring(axes, xs, ys, style.FOUND, size=110)
+        _ring(axes, xs, ys, style.FOUND, s=110)
         axes.set_title(f"best: {shorten(steps[-1].label, 56)} at {100 * ys[-1]:.1f} %")
     axes.set(xlabel="candidate, in the order of proposal", ylabel="validation accuracy (%)")
     axes.yaxis.set_major_formatter(_PERCENT)
@@ -126,20 +126,17 @@ def parameter_figure(
         xs, ys = zip(*sorted((row.parameters[name], row.score) for row in members), strict=True)
         # A line joins the dots only where this parameter alone explains them.
         axes.plot(xs, ys, "-o" if len(names) == 1 else "o", color=style.FOUND, markersize=5, linewidth=1.3)
-        best = members[0].parameters[name], members[0].score
-        _ring(axes, [best[0]], [best[1]], style.B_SILU)
-        where: dict[str, Any] = {"xytext": (0, 13), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(rounded(f"{name} = {float(best[0])}"), best, color=style.B_SILU, annotation_clip=False, **where)
+        best = members[0].parameters[name]
+        _ring(axes, [best], [members[0].score], style.B_SILU, label=f"best: {name} = {best:.3g}")
         if relu is not None:
             axes.axhline(relu, label=f"ReLU, {100 * relu:.1f} %", **style.RELU_LINE)
-            axes.legend(loc="best")
+        style.legend_below(axes)
         if name in log:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(_PLAIN)
         axes.set(xlabel=name, ylabel="validation accuracy (%)")
-        axes.margins(y=0.16)
         axes.yaxis.set_major_formatter(_PERCENT)
     panels[0].set_title(f"best: {shorten(members[0].label, 56)} at {100 * members[0].score:.1f} %")
     return figure
@@ -189,8 +186,10 @@ def _label_derivative(axes: Axes) -> None:
     axes.margins(y=0.08)
 
 
-def _ring(axes: Axes, xs: Sequence[float], ys: Sequence[float], color: str, size: float = 170) -> None:
-    axes.scatter(xs, ys, s=size, facecolors="none", edgecolors=color, linewidths=1.8, zorder=4)
+def _ring(axes: Axes, xs: Sequence[float], ys: Sequence[float], color: str, **look: Any) -> None:
+    axes.scatter(
+        xs, ys, **{"s": 150, "facecolors": "none", "edgecolors": color, "linewidths": 1.8, "zorder": 4, **look}
+    )
 
 
 def _scatter(axes: Axes, rows: Sequence[ScreeningRow], label: str, **look: Any) -> None:

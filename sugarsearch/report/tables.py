@@ -21,7 +21,7 @@ def title_of(arm: Arm) -> str:
     if arm.role != "finalist":
         return arm.label
     name = Surrogate.from_json(arm.surrogate).name
-    return f"best found: {arm.label}" if name else "best found"
+    return f"found: {arm.label}" if name else "best found"
 
 
 def final_terminal(table: FinalTable, width: int = 100) -> Table:

@@ -138,7 +138,8 @@ def test_parameter_curve_goes_through_every_member_and_names_the_best(log: tuple
     line = axes.get_lines()[0]
     assert np.asarray(line.get_xdata()).tolist() == [0.5, 1, 2]
     assert np.asarray(line.get_ydata()).tolist() == [0.6, 0.8, 0.7]
-    assert "alpha = 1" in [text.get_text() for text in axes.texts]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert legend == ["best: alpha = 1", "ReLU, 65.0 %"]
     assert axes.get_xscale() == ("log" if log else "linear")
     assert_nothing_is_cut_off(figure)
 
