@@ -73,7 +73,7 @@ def main() -> None:
     workload = Workload.from_json(start["workload"])
     execution = workload.execution
     try:
-        torch.set_num_threads(execution.threads or max(1, len(os.sched_getaffinity(0)) // execution.workers))
+        torch.set_num_threads(execution.threads or max(1, torch.get_num_threads() // execution.workers))
         bench = Bench(workload, resolve_device(execution.device, start["number"]))
     except SugarsearchError as error:
         _refuse(channel, error)

@@ -19,7 +19,8 @@ from sugarsearch.errors import RunError, SugarsearchError, SurgeryError
 from sugarsearch.evaluation import executor as executor_module
 from sugarsearch.evaluation import logged
 from sugarsearch.evaluation.executor import InlineExecutor, ProcessExecutor, Progress, Workload
-from sugarsearch.evaluation.jobs import Job
+from sugarsearch.evaluation.jobs import Job, recipe_hash
+from sugarsearch.evaluation.process import WorkerProcess
 from sugarsearch.evaluation.records import Record, RecordLog, Status
 
 MakeJobs = Callable[..., list[Job]]
@@ -207,7 +208,8 @@ _CONTROLLER = """
 import json, sys
 from pathlib import Path
 from sugarsearch.evaluation.executor import ProcessExecutor, Workload
-from sugarsearch.evaluation.jobs import Job
+from sugarsearch.evaluation.jobs import Job, recipe_hash
+from sugarsearch.evaluation.process import WorkerProcess
 from sugarsearch.evaluation.records import RecordLog
 
 given = json.loads(sys.argv[1])
@@ -248,3 +250,33 @@ def test_workers_die_with_their_controller_alone(log: RecordLog, make_recipe: Ma
         if is_alive(worker):
             os.kill(worker, signal.SIGKILL)
     assert [record.status for record in log.load()] == [Status.COMPLETED]
+
+
+class DeadWorker(WorkerProcess):
+    """One that died at two jobs, without ever having been a process."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.number, self.ready, self.busy = 0, True, True
+        self.jobs, self.active = {job.id: job for job in jobs}, [job.id for job in jobs]
+
+    def obituary(self) -> tuple[Status, str]:
+        return Status.INTERRUPTED, "killed"
+
+    def close(self) -> None: ...
+
+
+def test_a_record_written_but_not_reported_counts(
+    log: RecordLog, make_recipe: MakeRecipe, make_jobs: MakeJobs, make_record: Callable[..., Record]
+) -> None:
+    done, lost, *_ = make_jobs()
+    load = workload(make_recipe())
+    executor = ProcessExecutor(load, log)
+    written = replace(make_record(done), recipe=recipe_hash(load.recipe))
+    log.append([written])
+    dead = DeadWorker([done, lost])
+    executor._workers.append(dead)
+    executor._told = (10, "cpu")
+    first, second = executor._bury(dead, "eager")
+    assert first == written
+    assert (second.job, second.status, second.reason) == (lost, Status.INTERRUPTED, "killed")
+    assert log.load() == [first, second]
