@@ -22,7 +22,7 @@ from sugarsearch.config.schema import SearchConfig, SearchSpace
 from sugarsearch.errors import AdmissionError
 from sugarsearch.nn.admission import admit
 from sugarsearch.search import trials
-from sugarsearch.symbolic.expression import Expression
+from sugarsearch.symbolic.expression import Expression, call, constant
 from sugarsearch.symbolic.grammar import Grammar
 from sugarsearch.symbolic.surrogate import Surrogate
 
@@ -94,7 +94,7 @@ class ProposingSampler(BaseSampler):
 
 
 class RandomTreeSampler(ProposingSampler):
-    """Trees drawn from the grammar, each shape once."""
+    """Trees drawn from the grammar, each function once."""
 
     def __init__(self, space: SearchSpace, config: SearchConfig, queue: Sequence[Surrogate]) -> None:
         super().__init__(space, config, queue)
@@ -104,7 +104,7 @@ class RandomTreeSampler(ProposingSampler):
     def propose(self, study: Study, trial: FrozenTrial) -> Proposal:
         self._learn(study.get_trials(deepcopy=False)[: trial.number])
         for candidate in self._candidates(study, np.random.default_rng([self._config.seed, trial.number])):
-            if candidate.surrogate.identity not in self._known and _admitted(candidate.surrogate):
+            if _trained_identity(candidate.surrogate) not in self._known and _admitted(candidate.surrogate):
                 return candidate
         raise SpaceExhaustedError
 
@@ -118,7 +118,7 @@ class RandomTreeSampler(ProposingSampler):
             running = self._proposals.get(trial.number)
             surrogate = running.surrogate if running else trials.row_of(trial).restore()
             self._expressions.append(surrogate.bound)
-            self._known.add(surrogate.identity)
+            self._known.add(_trained_identity(surrogate))
 
 
 class EvolutionSampler(RandomTreeSampler):
@@ -188,6 +188,13 @@ def make_sampler(space: SearchSpace, config: SearchConfig, queue: Sequence[Surro
         return FamilySampler(space, config, queue)
     kind = EvolutionSampler if config.sampler == "evolution" else RandomTreeSampler
     return kind(space, config, queue)
+
+
+def _trained_identity(surrogate: Surrogate) -> str:
+    """The identity of g with its scale: at unit gain, 2*sigmoid(x) and 3*sigmoid(x) are one candidate."""
+    if surrogate.scale == 1:
+        return surrogate.identity
+    return Surrogate.of(call("mul", constant(surrogate.scale), surrogate.bound)).identity
 
 
 def _admitted(surrogate: Surrogate) -> bool:
