@@ -1,1 +1,1 @@
-"""TODO"""
+"""Report: tables, pictures, and live progress of a study. Matplotlib lives here alone."""

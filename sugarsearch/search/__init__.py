@@ -1,1 +1,1 @@
-"""TODO"""
+"""Search: a study from its first candidate to its final table. Optuna lives here alone."""
