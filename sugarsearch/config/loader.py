@@ -16,7 +16,7 @@ from sugarsearch.config import yamlfile
 from sugarsearch.config.schema import Names, SearchSpace, StudyConfig
 from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, nearest_names
 
-Kind = Literal["studies", "search_spaces", "baselines"]
+Kind = Literal["studies", "search_spaces"]
 M = TypeVar("M", bound=BaseModel)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -44,9 +44,7 @@ def find(kind: Kind, given: str, beside: Path | None = None) -> Path:
         return beside / path if beside and not path.is_absolute() and not path.exists() else path
     known = shipped(kind)
     if given not in known:
-        raise UnknownNameError(
-            {"studies": "study", "search_spaces": "search space"}.get(kind, "baseline"), given, known
-        )
+        raise UnknownNameError("study" if kind == "studies" else "search space", given, known)
     return known[given]
 
 
