@@ -164,7 +164,7 @@ def test_an_exhausted_space_says_so() -> None:
 
 
 def test_importances_of_the_descriptors_can_be_computed() -> None:
-    study, _ = run(TREES, settings("random"), 60, score=lambda g: g.at_zero)
+    study, _ = run(TREES, settings("random"), 40, score=lambda g: g.at_zero)
     importances = optuna.importance.get_param_importances(study)
     assert set(importances) == set(trials.DESCRIPTORS)
     assert importances["g(0)"] > 2 * importances["nodes"]
