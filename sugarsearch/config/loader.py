@@ -73,7 +73,7 @@ def check(document: yamlfile.Document, model: type[M], names: Names | None = Non
         result = model.model_validate_json(json.dumps(document.value), context={"names": names})
     except ValidationError as error:
         faults = [fault for fault in error.errors() if space_found or fault["loc"][:1] != ("space",)]
-        problems += [_problem(document, model, fault) for fault in faults]
+        problems += [_problem(document, model, fault) for fault in faults if not _is_a_consequence(fault, faults)]
     if problems:
         raise ConfigurationError(sorted(set(problems), key=lambda p: (p.path, p.line, p.column)))
     return result
@@ -127,6 +127,14 @@ def _expand_names(model: type[BaseModel], value: dict[str, Any]) -> None:
             value[key] = {"name": given}
         elif isinstance(given, dict):
             _expand_names(inner, given)
+
+
+def _is_a_consequence(fault: Any, faults: Sequence[Any]) -> bool:
+    """A list is called too short when its items are faulty: the items' own faults say enough."""
+    inner = len(fault["loc"]) + 1
+    return fault["type"] == "too_short" and any(
+        other["loc"][: inner - 1] == fault["loc"] for other in faults if len(other["loc"]) >= inner
+    )
 
 
 def _problem(document: yamlfile.Document, model: type[BaseModel], fault: Any) -> Problem:

@@ -67,6 +67,12 @@ def test_all_faults_come_at_once_with_their_places(folder: Path) -> None:
     assert len(lines) == 6
 
 
+def test_a_faulty_item_of_a_list_is_one_fault(folder: Path) -> None:
+    lines = faults(folder / "study.yaml", "final.learning_rates=[on]")
+    assert lines == ['--set final.learning_rates=[on]: final.learning_rates.0 is "on"; should be a valid number.']
+    assert "at least 1 item" in faults(folder / "study.yaml", "final.learning_rates=[]")[0]
+
+
 def test_an_unknown_space_is_one_fault(folder: Path) -> None:
     lines = faults(folder / "study.yaml", "space=whole_lin")
     assert len(lines) == 1
