@@ -122,12 +122,12 @@ class Screening:
         note = ""
         while len(self._rows) < self._config.search.candidates and not note:
             batch, note = self._ask()
-            if self._late or not self._evaluate(batch):
-                note = f"the time limit of {self._config.search.time_limit:g} s"
+            if batch.jobs and (self._late or not self._evaluate(batch)):
+                note = f"the time limit of {self._config.search.time_limit:g} s was over"
         if not ranked(self._rows):
             raise NothingFinishedError(self._failures(note))
         if note:
-            note = f"{note} ended the screening after {len(self._rows)} of {self._config.search.candidates} candidates"
+            note = f"{note}: the screening ended after {len(self._rows)} of {self._config.search.candidates} candidates"
         return self._rows, note
 
     def _whole_batches(self) -> list[optuna.trial.FrozenTrial]:
@@ -150,7 +150,7 @@ class Screening:
             try:
                 trials.suggest(trial)
             except SpaceExhaustedError:
-                return Batch(candidates), "the search space, of which nothing new was found,"
+                return Batch(candidates), "nothing new was found in the search space"
             proposal = self._sampler.proposal(trial.number)
             candidates.append(Candidate(trial, proposal, jobs_of(proposal, self._config)))
         return Batch(candidates), ""
@@ -197,7 +197,7 @@ class Screening:
 
     def _failures(self, note: str) -> str:
         if not self._rows:
-            return f"{note} ended the screening before the first batch was done. Give it more."
+            return f"{note} before the first batch of candidates was done."
         reasons = Counter((row.status, row.reason) for row in self._rows).most_common(5)
         lines = "\n".join(f"  {count} x {status}: {reason or 'no reason given'}" for (status, reason), count in reasons)
         kinds = ", ".join(f"{count} {status}" for status, count in counts(self._rows).items())

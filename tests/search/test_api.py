@@ -101,7 +101,9 @@ def test_a_space_and_a_recipe_may_be_objects(folder: Path) -> None:
 
 
 def test_learning_rates_have_defaults_by_optimiser(tmp_path: Path) -> None:
-    result = search(Net, TRAIN, VAL, "gate", {"epochs": 1, "optimizer": "adam"}, 2, tmp_path, final=FINAL, queue=[])
+    result = search(
+        Net, TRAIN, VAL, "gate", {"epochs": 1, "optimizer": "adam"}, 2, tmp_path, final=FINAL, queue=[], threads=1
+    )
     assert list(result.screening[0].scores_by_learning_rate) == ["0.0003", "0.001", "0.003"]
 
 

@@ -17,18 +17,19 @@ from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError, RunError, UsageError
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.evaluation.records import RecordLog
+from sugarsearch.search import folder as run_folder
 from sugarsearch.search.load import load_study, tune_study
 from sugarsearch.search.observer import Silent, StudyProgress
 from sugarsearch.search.results import StudyResult
 from sugarsearch.search.study import run_study
 
 SMALL = (
-    "recipe.data.train_limit=300",
+    "recipe.data.train_limit=200",
     "recipe.data.test_limit=100",
     "recipe.model.options.depth=3",
     "recipe.model.options.width=8",
     "recipe.epochs=3",
-    "search.candidates=11",
+    "search.candidates=10",
     "search.batch=4",
     "search.population=4",
     "search.replicates=1",
@@ -84,7 +85,7 @@ def whole(pruned_config: StudyConfig, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_a_study_ends_with_all_it_promises(whole: tuple[StudyResult, Path]) -> None:
     result, folder = whole
-    assert [row.index for row in result.screening] == list(range(11))
+    assert [row.index for row in result.screening] == list(range(10))
     assert [row.origin for row in result.screening[:3]] == ["queue"] * 3
     assert {"mutation", "crossover"} & {row.origin for row in result.screening[4:]}
     assert {row.status for row in result.screening} == {"COMPLETED", "PRUNED"}
@@ -114,7 +115,7 @@ def test_scores_are_those_of_the_records(whole: tuple[StudyResult, Path]) -> Non
 def test_the_database_mirrors_the_study_for_optunas_own_tools(whole: tuple[StudyResult, Path]) -> None:
     result, folder = whole
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
-    assert [t.number for t in study.trials] == list(range(11))
+    assert [t.number for t in study.trials] == list(range(10))
     assert {t.state for t in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     assert [t.value for t in study.trials] == [row.score for row in result.screening]
     assert [list(t.intermediate_values.values()) for t in study.trials] == [r.epochs_scores for r in result.screening]
@@ -174,9 +175,9 @@ def test_a_finished_study_run_again_trains_nothing(whole: tuple[StudyResult, Pat
 
 
 def test_more_candidates_continue_a_study(tmp_path: Path) -> None:
-    run(small("search.candidates=6"), tmp_path / "grown")
-    grown = run(small("search.candidates=9"), tmp_path / "grown")
-    assert told(grown)[0] == told(run(small("search.candidates=9"), tmp_path / "at_once"))[0]
+    run(small("search.candidates=5"), tmp_path / "grown")
+    grown = run(small("search.candidates=7"), tmp_path / "grown")
+    assert told(grown)[0] == told(run(small("search.candidates=7"), tmp_path / "at_once"))[0]
 
 
 def test_a_changed_study_is_refused_and_harms_nothing(
@@ -189,16 +190,11 @@ def test_a_changed_study_is_refused_and_harms_nothing(
     assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
 
 
-def test_a_damaged_database_is_named_with_its_remedy(
-    whole: tuple[StudyResult, Path], pruned_config: StudyConfig, tmp_path: Path
-) -> None:
-    with pytest.raises(StopError):
-        run(pruned_config, tmp_path, Stopping(1))
+def test_a_damaged_database_is_named_with_its_remedy(pruned_config: StudyConfig, tmp_path: Path) -> None:
+    run_folder.settle(tmp_path, pruned_config)
     (tmp_path / "study.db").write_text("no database" * 1000)
     with pytest.raises(RunError, match="Delete it and resume"):
         run(pruned_config, tmp_path)
-    (tmp_path / "study.db").unlink()
-    assert told(run(pruned_config, tmp_path)) == told(whole[0])
 
 
 class Noting(Silent):
@@ -228,7 +224,7 @@ def test_observers_are_told_and_the_hall_of_fame_keeps_up(pruned_config: StudyCo
     noting = Noting()
     result = run(pruned_config, tmp_path, noting)
     assert noting.resumed == 4
-    assert [(p.done, p.total) for p in noting.steps] == [(8, 11), (11, 11)]
+    assert [(p.done, p.total) for p in noting.steps] == [(8, 10), (10, 10)]
     for progress, hall in zip(noting.steps, noting.hall, strict=True):
         best = max((r for r in result.screening[: progress.done] if r.finished), key=lambda r: r.score)
         assert (progress.best_label, progress.best_score) == (best.label, best.score)
@@ -236,7 +232,7 @@ def test_observers_are_told_and_the_hall_of_fame_keeps_up(pruned_config: StudyCo
     assert noting.steps[-1].seconds_left == 0
     assert noting.steps[-1].pruned == sum(row.status == "PRUNED" for row in result.screening)
     last = {name: (done, total) for name, done, total in noting.stages}
-    assert last["screening"] == (22, 22)
+    assert last["screening"] == (20, 20)
     assert last["final"][0] == last["final"][1]
 
 
@@ -245,7 +241,8 @@ def test_the_time_limit_ends_the_screening_with_a_table_of_what_is_there(tmp_pat
     result = run(config, tmp_path)
     assert 4 <= len(result.screening) < 4000
     assert len(result.screening) % 4 == 0
-    assert result.note == f"the time limit of 2 s ended the screening after {len(result.screening)} of 4000 candidates"
+    ended = f"the screening ended after {len(result.screening)} of 4000 candidates"
+    assert result.note == f"the time limit of 2 s was over: {ended}"
     assert result.final is not None
     assert StudyResult.load(tmp_path / "results.json").note == result.note
 
@@ -253,6 +250,18 @@ def test_the_time_limit_ends_the_screening_with_a_table_of_what_is_there(tmp_pat
 def test_no_time_at_all_finishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(NothingFinishedError, match="time limit"):
         run(small("search.time_limit=1e-6"), tmp_path)
+
+
+def test_an_exhausted_space_ends_the_screening_and_says_so(tmp_path: Path) -> None:
+    constants = "{low: 0.5, high: 0.501}"
+    tiny = f"{{name: t, template: negative_side, unary: [tanh], max_depth: 2, max_nodes: 5, constants: {constants}}}"
+    config = small("search.candidates=50", "search.queue=[relu]", f"space={tiny}")
+    result = run(config, tmp_path)
+    count = len(result.screening)
+    assert 2 <= count < 50
+    words = f"nothing new was found in the search space: the screening ended after {count} of 50 candidates"
+    assert result.note == words
+    assert told(run(config, tmp_path)) == told(result)
 
 
 def test_a_candidate_out_of_time_is_told_and_the_study_goes_on(tmp_path: Path) -> None:
@@ -300,13 +309,3 @@ def test_worker_processes_find_what_this_process_finds(whole: tuple[StudyResult,
     """One worker, the default executor; its single thread sums in the same order."""
     config = small("search.pruning={rungs: [1, 2], keep: 0.5}")
     assert told(run_study(config, tmp_path)) == told(whole[0])
-
-
-def test_optuna_keeps_the_callers_log_level(whole: tuple[StudyResult, Path], pruned_config: StudyConfig) -> None:
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.DEBUG)
-    try:
-        run(pruned_config, whole[1])
-        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
-    finally:
-        optuna.logging.set_verbosity(level)
