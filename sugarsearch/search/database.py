@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import DatabaseError
@@ -41,7 +42,7 @@ def mirror(path: Path, name: str) -> Iterator[Mirror]:
         raise _unreadable(path, error) from None
     try:
         yield Mirror(optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True))
-    except DatabaseError as error:
+    except (DatabaseError, StorageInternalError) as error:
         raise _unreadable(path, error) from None
     finally:
         storage.remove_session()

@@ -22,8 +22,8 @@ class ScreeningRow:
     sampler was told: validation accuracy in [0, 1], chance for a failed candidate. `status` is a record's
     status: "COMPLETED", "PRUNED", or the failure with its `reason`. `surrogate` is `Surrogate.to_json()` of
     the g that was trained; scores are keyed by learning rate, the best rate is None where none finished.
-    `epochs_scores` is the mean over replicates after each epoch at the best rate. `seconds` is the sum over
-    the candidate's jobs.
+    `epochs_scores` is the score after each epoch, by the same rule (the rate that is best then). `seconds` is the
+    sum over the candidate's jobs.
     """
 
     index: int
@@ -70,7 +70,7 @@ class StudyResult:
     """A study's outcome.
 
     `config` is the resolved study; `final` the final table as JSON (None if it was not made); `versions` of
-    the packages that matter and `device` where it ran; `seconds` of wall time over all sittings' jobs;
+    the packages that matter and `device` where it ran; `seconds` of wall time in the sitting that ended it;
     `note` says what kept the study from being whole (a time limit), empty otherwise.
     """
 
