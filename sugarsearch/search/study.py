@@ -19,6 +19,7 @@ import optuna
 
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError
+from sugarsearch.evaluation.bench import resolve_device
 from sugarsearch.evaluation.executor import Executor, ProcessExecutor, Workload
 from sugarsearch.evaluation.jobs import SCREENING
 from sugarsearch.evaluation.records import RecordLog, Status
@@ -33,7 +34,7 @@ from sugarsearch.search.samplers import ProposingSampler, SpaceExhaustedError, m
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import FinalTable, final_table
-from sugarsearch.verdict.test_data import OPEN
+from sugarsearch.verdict.test_data import OPEN, require
 
 MakeExecutor = Callable[[Workload, RecordLog], AbstractContextManager[Executor]]
 
@@ -63,7 +64,11 @@ def run_study(
         SugarsearchError: data, model or device cannot be used.
     """
     started, folder, observer = time.monotonic(), Path(folder), observer or Silent()
-    sampler = make_sampler(config.space, config.search, queue_of(config))  # refuses before there is a folder
+    # What can be refused is refused before there is a folder, and before the hours that screening may take.
+    sampler = make_sampler(config.space, config.search, queue_of(config))
+    resolve_device(config.execution.device)
+    if final_scoring == TEST:
+        require(config.recipe.data)
     with run_folder.held(folder), _quiet_optuna():
         run_folder.settle(folder, config)
         log = RecordLog(folder / run_folder.RECORDS)

@@ -22,3 +22,12 @@ def open_scoring(config: DataConfig) -> Arrays:
         DataError: the data set has none, or it is damaged.
     """
     return open_test(config)
+
+
+def require(config: DataConfig) -> None:
+    """Refuse a data set without a usable test split before hours of screening; hands nothing out.
+
+    Raises:
+        DataError: as `open_scoring`.
+    """
+    open_test(config)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sugarsearch.config.schema import (
     DataConfig,
@@ -21,7 +23,7 @@ from sugarsearch.config.schema import (
     SearchSpace,
     StudyConfig,
 )
-from sugarsearch.errors import NothingFinishedError
+from sugarsearch.errors import DataError, NothingFinishedError
 from sugarsearch.evaluation.jobs import Job, seed_of
 from sugarsearch.evaluation.records import Record, Status
 from sugarsearch.symbolic.library import surrogate
@@ -134,6 +136,16 @@ def test_the_door_opens_the_test_split() -> None:
     arrays = test_data.open_scoring(DataConfig(name="digits"))
     assert len(arrays) == 359
     assert test_data.OPEN == "sugarsearch.verdict.test_data:open_scoring"
+
+
+def test_a_data_set_without_test_split_is_refused(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / "train" / label / f"{number}.png")
+    test_data.require(DataConfig(name="digits"))
+    with pytest.raises(DataError, match="test"):
+        test_data.require(DataConfig(name=str(tmp_path)))
 
 
 def test_failures_of_a_candidate_count_as_chance_and_faults_of_the_machine_are_left_out() -> None:
