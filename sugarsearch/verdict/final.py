@@ -29,7 +29,7 @@ class Arm:
     """One row of the table: a surrogate with its sweep on validation data and its final runs.
 
     Attributes:
-        label: for people; with the scale where it is not 1.
+        label: for people; see `label_of`.
         role: "finalist" or "control".
         surrogate: `Surrogate.to_json()` of what was trained.
         formula: g with all numbers.
@@ -163,8 +163,12 @@ def collapse_limit(chance: float) -> float:
 
 
 def label_of(surrogate: Surrogate) -> str:
-    """A surrogate's label, with the scale where it is not 1, so that arms of one shape are told apart."""
-    return surrogate.label if surrogate.scale == 1 else f"{surrogate.scale:.4g} * ({surrogate.label})"
+    """A surrogate's label, with its scale where that is not 1, so that arms of one shape are told apart."""
+    if surrogate.scale == 1:
+        return surrogate.label
+    if abs(surrogate.gain - 1) < 1e-9:
+        return f"{surrogate.label} at unit gain"
+    return f"{surrogate.scale:.4g} * ({surrogate.label})"
 
 
 _RELU: Final = named_surrogate("relu")

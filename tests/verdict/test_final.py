@@ -170,7 +170,7 @@ def test_an_arm_stands_once_and_scaled_shapes_are_told_apart() -> None:
     b_silu = surrogate("b_silu")
     table = final_table(Trainer({}), [surrogate("step(x)"), b_silu.at_unit_gain()], study(), scoring=None)
     assert [row.role for row in table.rows if row.label == "step(x)"] == ["finalist"]
-    assert {row.label for row in table.rows} == {"step(x)", "0.7672 * (b_silu(alpha=1.67))", "b_silu(alpha=1.67)"}
+    assert {row.label for row in table.rows} == {"step(x)", "b_silu(alpha=1.67) at unit gain", "b_silu(alpha=1.67)"}
 
 
 def test_when_nothing_finishes_it_says_so() -> None:
