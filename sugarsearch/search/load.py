@@ -84,7 +84,7 @@ def tune_study(
             },
             "gain": "own",
         },
-        "recipe": {"data": data, "model": model, "epochs": 10},
+        "recipe": {"data": data, "model": model, "schedule": "cosine", "epochs": 10},
         "search": {
             "sampler": "tpe",
             "candidates": candidates,
