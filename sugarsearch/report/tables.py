@@ -42,8 +42,19 @@ def final_terminal(table: FinalTable, width: int = 100) -> Table:
 def final_lines(table: FinalTable) -> list[str]:
     """What belongs below the table: how it was scored, the formulas found in full, who won, and what is missing."""
     found = [f"found: g(x) = {arm.formula}" for arm in table.rows if arm.role == "finalist"]
+    return [_scoring(table), *found, *_cautions(table), table.winner]
+
+
+def _cautions(table: FinalTable) -> list[str]:
+    """What a reader must know of single arms before believing the table."""
     missing = [f"{title_of(arm)}: {arm.faults} runs left out, the machine failed" for arm in table.rows if arm.faults]
-    return [_scoring(table), *found, *missing, table.winner]
+    ends = [
+        f"{title_of(arm)}: its best learning rate, {arm.learning_rate:g}, is the {arm.sweep_end} of the sweep; "
+        "a wider sweep may raise it"
+        for arm in table.rows
+        if arm.sweep_end
+    ]
+    return missing + ends
 
 
 def screening_line(result: StudyResult) -> str:
@@ -68,7 +79,7 @@ def markdown(result: StudyResult, table: FinalTable | None, pictures: Sequence[s
     if table is not None:
         head = "surrogate", "mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)", "against ReLU", "g(x)"
         rows = [(title_of(arm), *_numbers(arm), _difference(arm), f"`{arm.formula}`") for arm in table.rows]
-        parts += ["## Final table", _grid(head, rows), _scoring(table), f"**{table.winner}**"]
+        parts += ["## Final table", _grid(head, rows), _scoring(table), *_cautions(table), f"**{table.winner}**"]
     parts += [f"![{name}]({name})" for name in pictures]
     if result.ranking:
         parts += ["## Best of the screening", _screening(result)]

@@ -71,7 +71,7 @@ def tune_study(
     named = canonical_name(text.partition("(")[0])
     controls = ["relu", text] if named else ["relu"]
     word = named or "expression"
-    rates = [0.01, 0.03, 0.1, 0.3]
+    rates = [0.1, 0.3, 1.0, 3.0]  # without momentum and on a cosine, small networks want high ones
     value: dict[str, Any] = {
         "name": f"tune_{word}",
         "description": f"The best {', '.join(ranges)} of {text}",

@@ -55,6 +55,14 @@ class Arm:
     difference: Difference | None
     faults: int
 
+    @property
+    def sweep_end(self) -> str | None:
+        """ "smallest" or "largest", if the best rate is that of the sweep: a wider one may favour this arm."""
+        rates = sorted(map(float, self.tuning))
+        if len(rates) > 1 and self.learning_rate == rates[0]:
+            return "smallest"
+        return "largest" if len(rates) > 1 and self.learning_rate == rates[-1] else None
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Arm:
         """The arm that `dataclasses.asdict` wrote."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_below_the_table_stand_the_whole_formula_the_winner_and_what_is_missing(
     assert any("2 runs left out" in line for line in lines)
     assert "test split" in lines[0]
     assert "50 %" in lines[0]
+
+
+def test_an_arm_whose_best_rate_ends_its_sweep_is_named() -> None:
+    assert "sweep" not in "\n".join(tables.final_lines(TABLE)).replace("learning rate;", "")
+    at_end = dataclasses.replace(TABLE.rows[0], learning_rate=0.03)
+    table = dataclasses.replace(TABLE, rows=[at_end, *TABLE.rows[1:]])
+    caution = "relu: its best learning rate, 0.03, is the largest of the sweep; a wider sweep may raise it"
+    assert caution in tables.final_lines(table)
+    assert caution in tables.markdown(result([screening_row(0, FOUND, 0.7)], table), table, [])
+    assert dataclasses.replace(at_end, learning_rate=0.003).sweep_end == "smallest"
+    assert dataclasses.replace(at_end, tuning={"0.03": 0.5}).sweep_end is None
 
 
 def test_markdown_rows_have_as_many_cells_as_the_head_and_the_formula_parses_back() -> None:
