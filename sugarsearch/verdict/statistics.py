@@ -78,21 +78,27 @@ def paired_difference(arm: Mapping[int, float], reference: Mapping[int, float]) 
 
 
 def winner_text(means: Mapping[str, float], differences: Mapping[str, Difference | None], reference: str | None) -> str:
-    """One sentence on who won. Keys are labels; `reference` is ReLU's, or None where it was not run."""
-    best = max(means, key=lambda label: means[label])
-    lead = f"{best} has the highest mean, {100 * means[best]:.1f} %"
-    if reference is None:
-        return f"{lead}; ReLU was not run, so nothing is said against it."
-    if best == reference:
-        others = ", ".join(f"{label} {100 * mean:.1f} %" for label, mean in means.items() if label != reference)
-        return f"ReLU wins: its mean is {100 * means[best]:.1f} %; {others or 'nothing else was run'}."
-    difference = differences[best]
-    if difference is None:
-        return f"{lead}, ReLU's is {100 * means[reference]:.1f} %; with fewer than two seeds nothing can be said."
-    if difference.pairs < FEWEST_PAIRS:
-        return f"{lead}, ReLU's is {100 * means[reference]:.1f} %; {difference.pairs} seeds are too few to tell."
-    interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
-    evidence = f"{100 * CONFIDENCE:.0f} % interval over {difference.pairs} paired seeds"
-    if difference.is_clear:
-        return f"{lead}, {interval} against ReLU's {100 * means[reference]:.1f} % ({evidence})."
-    return f"{lead}, but no difference to ReLU ({100 * means[reference]:.1f} %) is shown: {interval} ({evidence})."
+    """One sentence on who won. Keys are labels; `reference` is ReLU's, or None where it was not run.
+
+    The difference stated is that of the best other arm to ReLU, whichever of the two is ahead.
+    """
+    others = [label for label in means if label != reference]
+    if reference is None or not others:
+        best = max(means, key=lambda label: means[label])
+        alone = "nothing else was run" if others == [] else "ReLU was not run, so nothing is said against it"
+        return f"{best} has the highest mean, {100 * means[best]:.1f} %; {alone}."
+    rival = max(others, key=lambda label: means[label])
+    relu = f"ReLU's is {100 * means[reference]:.1f} %"
+    lead = f"{rival} has a mean of {100 * means[rival]:.1f} %, {relu}"
+    difference = differences[rival]
+    if difference is None or difference.pairs < FEWEST_PAIRS:
+        return f"{lead}; fewer than {FEWEST_PAIRS} paired seeds are too few to tell."
+    evidence = (
+        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points, "
+        f"{100 * CONFIDENCE:.0f} % interval over {difference.pairs} paired seeds"
+    )
+    if not difference.is_clear:
+        return f"No difference is shown: {lead} ({evidence})."
+    if difference.mean < 0:
+        return f"ReLU wins: {lead} ({evidence})."
+    return f"{rival} wins: its mean is {100 * means[rival]:.1f} %, {relu} ({evidence})."

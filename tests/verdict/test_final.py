@@ -122,7 +122,7 @@ def test_the_rows_state_what_was_measured() -> None:
     assert relu.gain == pytest.approx(1.0)
     assert relu.at_zero == 0.0
     assert table.scored_on == "test"
-    assert table.winner.startswith(f"{FINALIST.label} has the highest mean")
+    assert table.winner.startswith(f"{FINALIST.label} wins: ")
     assert FinalTable.from_json(json.loads(json.dumps(table.to_json()))) == table
 
 

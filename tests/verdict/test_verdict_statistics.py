@@ -56,35 +56,47 @@ def test_equal_arms_differ_by_nothing() -> None:
     ("means", "difference", "sentence"),
     [
         (
-            {"g": 0.80, "relu": 0.73},
+            {"g": 0.80, "h": 0.75, "relu": 0.73},
             Difference(0.07, 0.05, 0.09, 100),
-            "g has the highest mean, 80.0 %, +5.0 to +9.0 points against ReLU's 73.0 % "
-            "(95 % interval over 100 paired seeds).",
+            "g wins: its mean is 80.0 %, ReLU's is 73.0 % (+5.0 to +9.0 points, 95 % interval over 100 paired seeds).",
         ),
         (
             {"g": 0.74, "relu": 0.73},
             Difference(0.01, -0.01, 0.03, 20),
-            "g has the highest mean, 74.0 %, but no difference to ReLU (73.0 %) is shown: -1.0 to +3.0 points "
-            "(95 % interval over 20 paired seeds).",
+            "No difference is shown: g has a mean of 74.0 %, ReLU's is 73.0 % "
+            "(-1.0 to +3.0 points, 95 % interval over 20 paired seeds).",
+        ),
+        (
+            {"relu": 0.73, "g": 0.72},
+            Difference(-0.01, -0.03, 0.01, 20),
+            "No difference is shown: g has a mean of 72.0 %, ReLU's is 73.0 % "
+            "(-3.0 to +1.0 points, 95 % interval over 20 paired seeds).",
+        ),
+        (
+            {"g": 0.70, "relu": 0.73},
+            Difference(-0.03, -0.05, -0.01, 20),
+            "ReLU wins: g has a mean of 70.0 %, ReLU's is 73.0 % "
+            "(-5.0 to -1.0 points, 95 % interval over 20 paired seeds).",
         ),
         (
             {"g": 0.80, "relu": 0.73},
             Difference(0.07, 0.05, 0.09, 4),
-            "g has the highest mean, 80.0 %, ReLU's is 73.0 %; 4 seeds are too few to tell.",
+            "g has a mean of 80.0 %, ReLU's is 73.0 %; fewer than 5 paired seeds are too few to tell.",
         ),
-        ({"g": 0.70, "relu": 0.73}, Difference(-0.03, -0.05, -0.01, 20), "ReLU wins: its mean is 73.0 %; g 70.0 %."),
         (
             {"g": 0.74, "relu": 0.73},
             None,
-            "g has the highest mean, 74.0 %, ReLU's is 73.0 %; with fewer than two seeds nothing can be said.",
+            "g has a mean of 74.0 %, ReLU's is 73.0 %; fewer than 5 paired seeds are too few to tell.",
         ),
     ],
 )
 def test_the_sentence_says_what_the_interval_allows(
     means: dict[str, float], difference: Difference | None, sentence: str
 ) -> None:
-    assert winner_text(means, {"g": difference, "relu": None}, "relu") == sentence
+    small = Difference(0.0, -0.1, 0.1, 20)
+    assert winner_text(means, {"g": difference, "h": small, "relu": None}, "relu") == sentence
 
 
 def test_without_relu_nothing_is_said_against_it() -> None:
     assert "ReLU was not run" in winner_text({"g": 0.7}, {"g": None}, None)
+    assert winner_text({"relu": 0.7}, {"relu": None}, "relu").endswith("nothing else was run.")
