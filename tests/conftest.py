@@ -1,4 +1,4 @@
-"""The oracle of this layer: expressions evaluated by mpmath, from definitions of its own."""
+"""The oracle for values of g: expressions evaluated by mpmath, from definitions of its own."""
 
 from __future__ import annotations
 
