@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from mpmath import mp
 
@@ -24,13 +24,16 @@ GRAMMARS = {name: Grammar(loader.load(loader.shipped("search_spaces")[name], Sea
 
 @pytest.mark.parametrize("space", SPACES)
 # Derandomised: how far fp32 may stray hangs on an expression's condition, which the tolerance only approximates.
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), points=st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=8))
 def test_random_expressions(space: str, seed: int, points: list[float], exact: Callable[..., Any]) -> None:
     g = GRAMMARS[space].surrogate(GRAMMARS[space].sample(np.random.default_rng(seed)))
     seen: list[Any] = [1.0]
     with mp.workdps(40):
-        wanted = np.array([g.scale * float(exact(g.bound, x, seen=seen)) for x in points])
+        try:
+            wanted = np.array([g.scale * float(exact(g.bound, x, seen=seen)) for x in points])
+        except OverflowError:  # the oracle computes the branch not taken too
+            reject()
     size = g.scale * float(max(seen))
     x = torch.tensor(points, dtype=torch.float64)
     table = tabulate([g])
