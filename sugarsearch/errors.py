@@ -102,6 +102,18 @@ class RunError(SugarsearchError):
     """A run folder that cannot be used: locked, of another configuration, or not a run."""
 
 
+class StoppedError(SugarsearchError):
+    """A signal asked the search to stop, and it did; `exit_code` is the shell's code for that signal."""
+
+    def __init__(self, signal: int) -> None:
+        self.exit_code = 128 + signal
+        super().__init__("stopped as asked; the same command goes on from here.")
+
+
+class SugarsearchWarning(UserWarning):
+    """What users should know and need not act upon at once."""
+
+
 class NothingFinishedError(SugarsearchError):
     """Every candidate failed; the text says how, by reason."""
 
