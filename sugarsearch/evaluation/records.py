@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import math
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, get_args
 
-from sugarsearch.errors import RunError, SugarsearchError
+from sugarsearch.errors import RunError, SugarsearchError, SugarsearchWarning
 from sugarsearch.evaluation.jobs import Job
+from sugarsearch.training.network import Mode
 
 
 class Status(StrEnum):
@@ -52,6 +55,9 @@ class Record:
         seconds: the job's part of the time that its computation took; members of a population share evenly.
         versions: of the packages that matter.
         reason: of a failure, empty otherwise.
+
+    Raises:
+        ValueError: a value that no job gives, such as a score that is NaN; the text names it.
     """
 
     job: Job
@@ -66,6 +72,23 @@ class Record:
     dead_units: float | None = None
     sparsity: float | None = None
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"mode {self.mode!r} is none of {', '.join(get_args(Mode))}")
+        if type(self.classes) is not int or self.classes < 2:
+            raise ValueError(f"classes is {self.classes!r}; it must be a whole number of at least 2")
+        if not _is_number(self.seconds):
+            raise ValueError(f"seconds is {self.seconds!r}; it must be a number of at least 0")
+        if len(self.scores) > self.job.epochs:
+            raise ValueError(f"there are {len(self.scores)} scores for {self.job.epochs} epochs")
+        shares = [share for share in (self.dead_units, self.sparsity) if share is not None]
+        for share in (*self.scores, *shares):
+            if not _is_number(share, 1):
+                raise ValueError(f"{share!r} is no accuracy or share; it must be a number from 0 to 1")
+        texts = (self.recipe, self.device, self.reason, *self.versions, *self.versions.values())
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"recipe, device, reason and versions must be texts, not {texts}")
 
     @property
     def score(self) -> float | None:
@@ -131,14 +154,25 @@ class Record:
         if job.id != value["job_id"]:
             raise ValueError(f"job_id {value['job_id']} does not fit the job, whose id is {job.id}")
         status, scores = Status(fields.pop("status")), tuple(fields.pop("scores"))
-        return cls(job=job, status=status, scores=scores, **fields)
+        record = cls(job=job, status=status, scores=scores, **fields)
+        if record.score != value["score"]:
+            raise ValueError(f"score {value['score']} does not fit the last of the scores, {record.score}")
+        return record
 
 
 class RecordLog:
-    """The records of a run, in one file that several processes append to."""
+    """The records of a run, in one file that several processes append to.
+
+    Each line ends with a checksum of what stands before it, so that damage of the disk is seen, not believed.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder beside the file where executors keep the state of unfinished jobs."""
+        return self.path.with_name("checkpoints")
 
     def append(self, records: Sequence[Record]) -> None:
         """Write `records` in one go; on return they are on the disk.
@@ -146,21 +180,22 @@ class RecordLog:
         Raises:
             RunError: the file cannot be written; what was there is unharmed.
         """
-        text = "".join(json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records)
+        data = b"".join(_line(record) for record in records)
         try:
             with self._locked("ab+", fcntl.LOCK_EX) as file:
                 end = _whole_length(file)
                 # The rest of a line whose writer was killed would spoil the line after it.
                 file.truncate(end)
                 try:
-                    _write_all(file, text.encode())
+                    _write_all(file, data)
                     os.fsync(file.fileno())
                 except OSError:
                     file.truncate(end)
                     raise
         except OSError as error:
             raise RunError(
-                f"{self.path} cannot be written: {error.strerror}. Make room or rights, and resume."
+                f"{self.path} cannot be written: {error.strerror}. "
+                "Make room or get the right to write, then give the same command again."
             ) from None
 
     def load(self) -> list[Record]:
@@ -177,18 +212,21 @@ class RecordLog:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise RunError(f"{self.path} cannot be read: {error.strerror}.") from None
+            raise RunError(f"{self.path} cannot be read: {error.strerror}. Get the right to read it.") from None
         *lines, rest = content.split(b"\n")
         if rest:
-            warnings.warn(f"{self.path}: the last line is torn and left out; its job is run again.", stacklevel=2)
+            message = f"{self.path}: the last line is torn and left out; its job is run again."
+            warnings.warn(message, SugarsearchWarning, stacklevel=2)
         return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
 
     def _parse(self, line: bytes, number: int) -> Record:
         try:
-            return Record.from_json(json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError, SugarsearchError) as error:
+            return _record(line)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SugarsearchError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             message = (
-                f"{self.path}:{number}: this line is not a record ({error!r}). Restore the file, or delete the line."
+                f"{self.path}:{number}: this line is not a record: {reason}. "
+                "Restore the file from a copy, or delete the line to have its job run again."
             )
             raise RunError(message) from None
 
@@ -201,6 +239,39 @@ class RecordLog:
                 _sync_folder(self.path.parent)
             fcntl.flock(file, lock)
             yield file
+
+
+def _line(record: Record) -> bytes:
+    """The record as JSON, whose last entry is the checksum of the line without that entry."""
+    body = json.dumps(record.to_json(), allow_nan=False).encode()
+    return body[:-1] + _check(body) + b"\n"
+
+
+def _record(line: bytes) -> Record:
+    """What `_line` wrote, of a line without its end; nothing of a damaged line is looked at."""
+    body = line[:-_CHECK_LENGTH] + b"}"
+    if line[-_CHECK_LENGTH:] != _check(body):
+        raise ValueError("its checksum does not fit, so it is damaged or was edited")
+    return Record.from_json(_STRICT.decode(body.decode()))
+
+
+def _check(body: bytes) -> bytes:
+    return f', "check": "{hashlib.sha256(body).hexdigest()[:16]}"}}'.encode()
+
+
+_CHECK_LENGTH: Final = len(_check(b""))
+
+
+def _refuse_constant(token: str) -> NoReturn:
+    raise ValueError(f"{token} is no JSON")
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _is_number(value: Any, largest: float = sys.float_info.max) -> bool:
+    """Whether it is a number from 0 to `largest`; NaN is none, and neither is True."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= largest
 
 
 def _whole_length(file: FileIO) -> int:

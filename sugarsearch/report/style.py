@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from sugarsearch.search.results import replacing
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -81,8 +83,11 @@ def legend_below(axes: Axes, columns: int = 2) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG of 150 dots per inch; a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=150)
-    return partial.replace(path)
+    """Write a PNG of 150 dots per inch; a reader never sees half a file.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+    return path

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sugarsearch.errors import RunError
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -111,25 +114,42 @@ class StudyResult:
         return cls(**{**value, "screening": rows})
 
     def save(self, path: Path) -> None:
-        """Write `path` as JSON, whole or not at all."""
-        write_atomically(path, json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
+        """Write `path` as JSON, with a checksum; whole or not at all.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        value = self.to_json()
+        write_atomically(path, json.dumps({**value, "check": _check(value)}, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> StudyResult:
         """Read what `save` wrote.
 
         Raises:
-            RunError: no such file, or not a result of this version.
+            RunError: no such file, or not a result of this version, or a damaged one.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            if value.pop("check", None) not in (None, _check(value)):  # versions before checksums wrote none
+                raise ValueError("its checksum does not fit, so it is damaged or was edited")
+            return cls.from_json(value)
+        except (FileNotFoundError, NotADirectoryError):
             message = (
                 f"{path} does not exist: give the folder of a run that has ended, or end it with `sugarsearch search`."
             )
             raise RunError(message) from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{path} is not a study's results: {error!r}. Run the study again to rewrite it.") from None
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}. Get the right to read it.") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            message = (
+                f"{path} is not a study's results: {error!r}. Run the study again to rewrite it: nothing is trained."
+            )
+            raise RunError(message) from None
+
+
+def _check(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, allow_nan=False).encode()).hexdigest()[:16]
 
 
 def ranked(rows: Iterable[ScreeningRow]) -> list[ScreeningRow]:
@@ -144,10 +164,51 @@ def counts(rows: Sequence[ScreeningRow]) -> dict[str, int]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a kill or a power cut leaves the old or the new, never a torn file."""
+    """Replace `path` by `text`; see `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is whole; `path`'s folder is made if need be.
+
+    A kill or a power cut leaves the old file or the new one, never a torn one. What killed writers have left
+    beside it is removed.
+
+    Raises:
+        RunError: it cannot be written; the old file is unharmed then, and nothing is left beside it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        remedy = "Make room or get the right to write, then give the same command again."
+        raise RunError(f"{path} cannot be written: {error.strerror or error}. {remedy}") from None
+
+
+def _remove_stale(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        number = left.suffix[1:]
+        if number.isdecimal() and not _is_alive(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True

@@ -83,9 +83,10 @@ def test_other_garbage_is_refused_with_its_line(
         log.load()
 
 
-def test_no_number_of_a_record_may_be_nan(log: RecordLog, make_jobs: MakeJobs, make_record: MakeRecord) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        log.append([make_record(make_jobs()[0], scores=(float("nan"),))])
+def test_a_score_is_a_number_from_0_to_1(make_jobs: MakeJobs, make_record: MakeRecord) -> None:
+    for score in (float("nan"), float("inf"), -0.1, 1.5, True):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            make_record(make_jobs()[0], scores=(score,))
 
 
 _WRITER = """
