@@ -7,11 +7,10 @@ import hashlib
 import json
 import math
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
@@ -78,14 +77,14 @@ class Record:
             raise ValueError(f"mode {self.mode!r} is none of {', '.join(get_args(Mode))}")
         if type(self.classes) is not int or self.classes < 2:
             raise ValueError(f"classes is {self.classes!r}; it must be a whole number of at least 2")
-        if not _is_number(self.seconds):
+        if not isinstance(self.seconds, float) or not 0 <= self.seconds < math.inf:
             raise ValueError(f"seconds is {self.seconds!r}; it must be a number of at least 0")
         if len(self.scores) > self.job.epochs:
             raise ValueError(f"there are {len(self.scores)} scores for {self.job.epochs} epochs")
         shares = [share for share in (self.dead_units, self.sparsity) if share is not None]
-        for share in (*self.scores, *shares):
-            if not _is_number(share, 1):
-                raise ValueError(f"{share!r} is no accuracy or share; it must be a number from 0 to 1")
+        strange = [share for share in (*self.scores, *shares) if not isinstance(share, float) or not 0 <= share <= 1]
+        if strange:
+            raise ValueError(f"{strange[0]!r} is no accuracy or share; it must be a number from 0 to 1")
         texts = (self.recipe, self.device, self.reason, *self.versions, *self.versions.values())
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"recipe, device, reason and versions must be texts, not {texts}")
@@ -149,15 +148,22 @@ class Record:
         Raises:
             KeyError, TypeError, ValueError, SugarsearchError: it is none.
         """
-        fields = {name: value[name] for name in value.keys() - {"job_id", "score", "gain"}}
-        job = Job.from_json(fields.pop("job"))
+        if value.keys() != _NAMES:
+            missing = sorted(_NAMES - value.keys())
+            raise ValueError(f"{missing[0]!r} is missing" if missing else f"{min(value.keys() - _NAMES)!r} is unknown")
+        given = {name: value[name] for name in value.keys() - _DERIVED}
+        job = Job.from_json(given.pop("job"))
         if job.id != value["job_id"]:
             raise ValueError(f"job_id {value['job_id']} does not fit the job, whose id is {job.id}")
-        status, scores = Status(fields.pop("status")), tuple(fields.pop("scores"))
-        record = cls(job=job, status=status, scores=scores, **fields)
+        status, scores = Status(given.pop("status")), tuple(given.pop("scores"))
+        record = cls(job=job, status=status, scores=scores, **given)
         if record.score != value["score"]:
             raise ValueError(f"score {value['score']} does not fit the last of the scores, {record.score}")
         return record
+
+
+_DERIVED: Final = frozenset({"job_id", "score", "gain"})
+_NAMES: Final = _DERIVED | {field.name for field in fields(Record)}
 
 
 class RecordLog:
@@ -267,11 +273,6 @@ def _refuse_constant(token: str) -> NoReturn:
 
 
 _STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _is_number(value: Any, largest: float = sys.float_info.max) -> bool:
-    """Whether it is a number from 0 to `largest`; NaN is none, and neither is True."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= largest
 
 
 def _whole_length(file: FileIO) -> int:
