@@ -66,7 +66,7 @@ def _cifar(reader: Any, unpacked: Path, content: Content) -> None:
             raise DataError(unpacked / split, "is missing or has another checksum.", AGAIN) from error
         content.classes = tuple(data.classes)
         count, height, width, channels = data.data.shape
-        content.images(split, (count, channels, height, width))[:] = data.data.transpose(0, 3, 1, 2)
+        content.images(split, (count, channels, height, width), [data.data.transpose(0, 3, 1, 2)])
         content.labels(split, np.array(data.targets))
 
 

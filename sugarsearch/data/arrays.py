@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from sugarsearch.data.paths import cause
 from sugarsearch.errors import DataError
 
 Indices = npt.NDArray[np.int64]
@@ -81,15 +82,8 @@ def from_pairs(
     Raises:
         DataError: of the wrong shape or type, empty, not finite, or with fewer than two classes.
     """
-    values = {
-        split: (_inputs(x, f"{name}, {split}"), _labels(y, f"{name}, {split}")) for split, (x, y) in pairs.items()
-    }
-    largest = max(int(labels.max()) for _, labels in values.values())
-    names = tuple(map(str, range(largest + 1))) if classes is None else tuple(map(str, classes))
-    if len(names) < 2:
-        raise DataError(name, "has only one class.", "Give data of at least two classes, with labels from 0.")
-    if largest >= len(names):
-        raise DataError(name, f"has label {largest} but only {len(names)} class names.", "Name every class.")
+    values = {split: _pair(pair, f"{name}, {split}") for split, pair in pairs.items()}
+    names = _names(classes, [labels for _, labels in values.values()], name)
     shapes = {images.shape[1:] for images, _ in values.values()}
     if len(shapes) > 1 or len({images.dtype for images, _ in values.values()}) > 1:
         given = ", ".join(f"{split} {x.dtype} {x.shape}" for split, (x, _) in values.items())
@@ -103,12 +97,38 @@ def from_pairs(
     return result
 
 
+def _pair(pair: Any, what: str) -> tuple[npt.NDArray[Any], Indices]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        reason = f"is something else than a pair of inputs and labels ({type(pair).__name__})."
+        raise DataError(what, reason, "Give (inputs, labels).")
+    return _inputs(pair[0], what), _labels(pair[1], what)
+
+
+def _names(classes: Any, labels: Sequence[Indices], what: str) -> tuple[str, ...]:
+    """The names of the classes, as given or as many as the largest label asks for."""
+    largest, count = max(int(part.max()) for part in labels), sum(map(len, labels))
+    if classes is None:
+        if largest >= count:  # some class has no image; and one stray label must not make billions of classes
+            reason = f"has label {largest} with only {count} labels in all."
+            raise DataError(what, reason, "Number the classes from 0 without gaps.")
+        names = tuple(map(str, range(largest + 1)))
+    elif isinstance(classes, Iterable):
+        names = tuple(map(str, classes))
+    else:
+        raise DataError(what, f"has class names of type {type(classes).__name__}.", "Give a list of names.")
+    if len(names) < 2:
+        raise DataError(what, "has only one class.", "Give data of at least two classes, with labels from 0.")
+    if largest >= len(names):
+        raise DataError(what, f"has label {largest} but only {len(names)} class names.", "Name every class.")
+    return names
+
+
 def _numpy(value: Any, what: str) -> npt.NDArray[Any]:
     try:
         # A torch tensor may live on a device or carry a graph; torch itself need not be imported to ask.
         return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-    except (TypeError, ValueError) as error:
-        raise DataError(what, f"is not an array ({error}).", "Give NumPy arrays or torch tensors.") from error
+    except Exception as error:  # users hand over anything, and each library refuses in its own words
+        raise DataError(what, f"is not an array ({cause(error)}).", "Give NumPy arrays or torch tensors.") from error
 
 
 def _inputs(value: Any, what: str) -> npt.NDArray[Any]:
@@ -116,9 +136,11 @@ def _inputs(value: Any, what: str) -> npt.NDArray[Any]:
     if array.ndim < 2 or array.size == 0:
         raise DataError(what, f"has inputs of shape {array.shape}.", "Give at least one, as [N, ...].")
     if np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all():
-            raise DataError(what, "has inputs that are NaN or infinite.", "Remove or replace them.")
-        return np.ascontiguousarray(array, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            single = np.ascontiguousarray(array, dtype=np.float32)
+        if not np.isfinite(single).all():
+            raise DataError(what, "has inputs that are NaN, infinite or beyond float32.", "Remove or replace them.")
+        return single
     if array.dtype != np.uint8:
         raise DataError(what, f"has inputs of type {array.dtype}.", "Give uint8 images or floats.")
     if array.ndim != 4 or (array.shape[1] > 4 and array.shape[3] <= 4):
@@ -129,7 +151,10 @@ def _inputs(value: Any, what: str) -> npt.NDArray[Any]:
 
 def _labels(value: Any, what: str) -> Indices:
     array = _numpy(value, what)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or array.size == 0 or array.min() < 0:
-        reason = f"has labels of type {array.dtype} and shape {array.shape}, or negative ones."
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or array.size == 0:
+        reason = f"has labels of type {array.dtype} and shape {array.shape}."
         raise DataError(what, reason, "Give integers from 0, as [N].")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    labels = np.ascontiguousarray(array, dtype=np.int64)
+    if labels.min() < 0:  # unsigned ones beyond int64 too
+        raise DataError(what, f"has negative labels, such as {labels.min()}.", "Give integers from 0.")
+    return labels

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sugarsearch.config.objects import is_object_name
+from sugarsearch.data.paths import expanded, is_folder
 from sugarsearch.errors import DataError, UnknownNameError
 
 Kind = Literal["known", "imported", "folder", "loader"]
@@ -23,8 +24,12 @@ DOWNLOADS, FOLDERS = RESERVED = ("downloads", "folders")  # beside the data sets
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Where caches and downloads lie: `root`, else $SUGARSEARCH_DATA, else ~/.cache/sugarsearch."""
-    return Path(root or os.environ.get("SUGARSEARCH_DATA") or "~/.cache/sugarsearch").expanduser()
+    """Where caches and downloads lie: `root`, else $SUGARSEARCH_DATA, else ~/.cache/sugarsearch.
+
+    Raises:
+        DataError: it begins with the home of an unknown user.
+    """
+    return expanded(root or os.environ.get("SUGARSEARCH_DATA") or "~/.cache/sugarsearch")
 
 
 def imported_names(root: str | Path | None = None) -> list[str]:
@@ -40,7 +45,7 @@ def kind_of(name: str, root: str | Path | None = None) -> Kind:
 
     Raises:
         UnknownNameError: nothing has this name.
-        DataError: it is written as a path, and there is no such folder.
+        DataError: it is written as a path, and there is no such folder, or none that we may look at.
     """
     if name in DATASETS:
         return "known"
@@ -48,7 +53,7 @@ def kind_of(name: str, root: str | Path | None = None) -> Kind:
         return "loader"
     if name in imported_names(root):
         return "imported"
-    if Path(name).expanduser().is_dir():
+    if is_folder(expanded(name)):
         return "folder"
     if os.sep in name or name.startswith(("~", ".")):
         raise DataError(

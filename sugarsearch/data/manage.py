@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from sugarsearch.config.schema import DataConfig
 from sugarsearch.data import cache, folder
 from sugarsearch.data.arrays import Arrays, MissingSplitError
 from sugarsearch.data.catalog import DATASETS, RESERVED, data_root, imported_names, kind_of
+from sugarsearch.data.paths import expanded
 from sugarsearch.data.sources import cache_of, open_split
 from sugarsearch.data.splits import training_split
 from sugarsearch.errors import UsageError
 
+LARGEST_SIZE = 4096  # pixels a side
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -105,7 +108,7 @@ def import_folder(
 
     Raises:
         DataError: the folder is missing or unfit.
-        UsageError: a name that is taken or not allowed, or a size below 1.
+        UsageError: a name that is taken or not allowed, or a size out of range.
     """
     place = data_root(root)
     taken = (*DATASETS, *RESERVED)
@@ -113,10 +116,10 @@ def import_folder(
         raise UsageError(f"name {name!r} is not allowed: use letters, digits, . _ - and none of {', '.join(taken)}.")
     if name in imported_names(place) and not overwrite:
         raise UsageError(f"data set {name!r} is already in {place}. Choose another name, or --overwrite.")
-    if size is not None and size < 1:
-        raise UsageError(f"size {size} is not allowed; give pixels, such as 64.")
-    tree = folder.scan(Path(path).expanduser())
-    source = f"imported from {tree.root.resolve()}"
+    if size is not None and not 1 <= size <= LARGEST_SIZE:
+        raise UsageError(f"size {size} is not allowed; give pixels from 1 to {LARGEST_SIZE}, such as 64.")
+    tree = folder.scan(expanded(path))
+    source = f"imported from {os.fsencode(tree.root.resolve()).decode(errors='backslashreplace')}"
     cache.write(place / name, source, lambda content: folder.decode(tree, content, size), replace=True)
     return check(DataConfig(name=name, root=str(place)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sugarsearch.data.archives import ARCHIVES
 from sugarsearch.data.arrays import SPLITS, Arrays, MissingSplitError, SplitName, fingerprint, from_pairs
 from sugarsearch.data.cache import open_cached
 from sugarsearch.data.catalog import DOWNLOADS, FOLDERS, data_root, kind_of
+from sugarsearch.data.paths import cause, expanded
 from sugarsearch.data.stratify import hold_out
 from sugarsearch.errors import DataError
 
@@ -41,7 +43,7 @@ def open_split(config: DataConfig, split: SplitName) -> Arrays:
     if kind == "imported":
         return open_cached(place, split, name, "", None)
     if kind == "folder":
-        tree = folder.scan(Path(name).expanduser())
+        tree = folder.scan(expanded(name))
         return open_cached(place, split, name, folder.signature(tree), lambda content: folder.decode(tree, content))
     archive = ARCHIVES[name]
     return open_cached(place, split, name, archive.source, lambda content: archive.build(content, root / DOWNLOADS))
@@ -51,8 +53,9 @@ def cache_of(name: str, root: Path) -> Path:
     """The cache folder of a data set; of a folder of images one with a name made from its path."""
     if kind_of(name, root) != "folder":
         return root / name
-    path = Path(name).expanduser().resolve()
-    return root / FOLDERS / f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    path = expanded(name).resolve()
+    # Of a long name the head only: with what is added to it, it must stay a file name (255 bytes).
+    return root / FOLDERS / f"{path.name[:50]}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 
 
 def _digits(split: SplitName) -> Arrays:
@@ -71,13 +74,13 @@ def _loaded(name: str, split: SplitName) -> Arrays:
     load = load_object(name)
     try:
         given: Any = load()
-    except Exception as error:  # a user's function may raise anything
-        raise DataError(name, f"raised {type(error).__name__}: {error}.", remedy) from error
+    except (Exception, SystemExit) as error:  # a user's function may raise anything, and must not end a search
+        raise DataError(name, f"raised {type(error).__name__}: {cause(error)}.", remedy) from error
     if isinstance(given, tuple | list) and len(given) == 2:
         given = dict(zip(SPLITS, given, strict=True))
     parts = given if isinstance(given, dict) else {}
     pairs: dict[str, Any] = {key: parts[key] for key in SPLITS if parts.get(key) is not None}
-    if "train" not in pairs or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs.values()):
+    if "train" not in pairs:
         raise DataError(name, "returned something else than pairs of inputs and labels.", remedy)
     if split not in pairs:
         raise MissingSplitError(name, f"has no {split} part.", remedy)

@@ -9,7 +9,7 @@ from sugarsearch.config.schema import DataConfig
 from sugarsearch.data.arrays import Arrays, from_pairs
 from sugarsearch.data.sources import open_training
 from sugarsearch.data.stratify import SUBSET, VALIDATION, stratified
-from sugarsearch.errors import UsageError
+from sugarsearch.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,15 @@ def training_split(config: DataConfig) -> Split:
     """Open a data set's training part, cut it to `train_limit`, and set `validation` of it aside.
 
     Raises:
-        DataError: the data is missing or unfit.
+        DataError: the data is missing or unfit, or has no image of some class.
         UsageError: limit or fraction leave a class without training images.
     """
-    return split(subset(open_training(config), config.train_limit, config.split_seed, SUBSET), config)
+    whole = open_training(config)
+    bare = [name for name, count in zip(whole.classes, whole.counts, strict=True) if not count]
+    if bare:
+        reason = f"has {len(whole)} training images, and none of class {', '.join(bare[:5])}."
+        raise DataError(config.name, reason, "Add some, or leave the class out.")
+    return split(subset(whole, config.train_limit, config.split_seed, SUBSET), config)
 
 
 def split(arrays: Arrays, config: DataConfig) -> Split:

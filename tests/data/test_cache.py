@@ -31,7 +31,7 @@ class Counting:
     def __call__(self, content: Content) -> None:
         self.calls += 1
         content.classes = ("a", "b")
-        content.images("train", IMAGES.shape)[:] = IMAGES
+        content.images("train", IMAGES.shape, [IMAGES[:1], IMAGES[1:]])
         if self.fails:
             raise DataError("somewhere", "is broken.", "Mend it.")
         content.labels("train", LABELS)
@@ -72,6 +72,12 @@ def retype(place: Path) -> None:
     np.save(place / "train_labels.npy", LABELS.astype(np.uint64))
 
 
+def flip(path: Path, position: int, bit: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
 def manifest_of(key: str, value: object) -> Callable[[Path], None]:
     def change(place: Path) -> None:
         manifest = json.loads((place / "manifest.json").read_text())
@@ -83,12 +89,15 @@ def manifest_of(key: str, value: object) -> Callable[[Path], None]:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (cut, "train_images.npy has 175 bytes instead of 176"),
     "reshaped": (reshape, r"holds uint8 \(4, 3, 4, 1\) instead of uint8 \(4, 3, 2, 2\)"),
-    "retyped": (retype, "holds uint64"),
+    "retyped": (retype, "train_labels.npy has another checksum"),
     "file gone": (lambda place: (place / "train_labels.npy").unlink(), "train_labels.npy is missing"),
     "header": (lambda place: (place / "train_images.npy").write_bytes(bytes(176)), "unreadable"),
     "manifest cut": (lambda place: (place / "manifest.json").write_text('{"version": 1'), "unreadable"),
-    "manifest wrong": (manifest_of("classes", 3), "unreadable"),
-    "other version": (manifest_of("version", 99), "of version 99 instead of 1"),
+    "manifest changed": (manifest_of("classes", ["a", "c"]), "manifest.json has changed"),
+    "manifest of another kind": (lambda place: (place / "manifest.json").write_text("[]"), "is not a manifest"),
+    "other version": (manifest_of("version", 99), "of version 99 instead of 2"),
+    "label flipped": (lambda place: flip(place / "train_labels.npy", -8), "train_labels.npy has another checksum"),
+    "header flipped": (lambda place: flip(place / "train_images.npy", 12), "unreadable"),
 }
 
 
@@ -196,9 +205,7 @@ def test_a_ready_cache_is_read_without_writing(place: Path) -> None:
 def test_a_flipped_byte_is_found(place: Path) -> None:
     arrays = load(place, Counting())
     cache.verify(arrays, place)
-    content = bytearray((place / "train_images.npy").read_bytes())
-    content[-1] ^= 1
-    (place / "train_images.npy").write_bytes(content)
+    flip(place / "train_images.npy", -1)
     assert cache.fault(place, "origin") is None  # sizes and shapes still fit
     with pytest.raises(DataError, match="content has changed"):
         cache.verify(load(place, None), place)
