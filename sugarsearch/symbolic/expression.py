@@ -196,4 +196,5 @@ def _wrapped(node: Expression, strength: int) -> str:
 
 def is_real(value: Any) -> bool:
     """Whether `value` is a finite int or float (not a bool)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # math.isfinite raises for integers beyond float's range.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf

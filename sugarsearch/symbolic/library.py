@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sugarsearch.errors import ExpressionError, UnknownNameError, UsageError
 from sugarsearch.symbolic.expression import Expression
 from sugarsearch.symbolic.operators import OPERATORS
-from sugarsearch.symbolic.parser import MAX_LENGTH, parse
+from sugarsearch.symbolic.parser import parse, syntax_tree
 from sugarsearch.symbolic.surrogate import Surrogate
 
 
@@ -195,27 +195,36 @@ def _refuse_unknown_parameters(name: str, given: Collection[str], defaults: Mapp
 
 def _named_call(text: str) -> tuple[str, dict[str, float]]:
     """Split "b_silu(alpha=2)" into the name and its values; other text is returned as it is."""
+    node = syntax_tree(text)
     text = text.strip()
-    try:
-        node = ast.parse(text, mode="eval").body if len(text) <= MAX_LENGTH else None
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        node = None  # the expression parser says what is wrong
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return text, {}
     name = node.func.id
-    if not node.keywords and (name in OPERATORS or canonical_name(name) is None):
+    if name in OPERATORS and not (node.keywords and canonical_name(name)):
         return text, {}
     if canonical_name(name) is None:
+        if not node.keywords:
+            return text, {}
         raise UnknownNameError("surrogate", name, _NAMES)
     if node.args:
         raise ExpressionError(text, node.args[0].col_offset, f"write {name}(parameter=number), each once.")
     values: dict[str, float] = {}
     for keyword in node.keywords:
-        value = parse(ast.get_source_segment(text, keyword.value) or "")
-        if keyword.arg is None or keyword.arg in values or not value.is_constant:
+        value = _number(text, keyword.value)
+        if keyword.arg is None or keyword.arg in values or value is None:
             raise ExpressionError(text, keyword.value.col_offset, f"write {name}(parameter=number), each once.")
-        values[keyword.arg] = value.value
+        values[keyword.arg] = value
     return name, values
+
+
+def _number(text: str, node: ast.expr) -> float | None:
+    """The value of a part of `text` that is arithmetic of numbers; None for an expression of x."""
+    start = node.col_offset
+    try:
+        value = parse(text[start : node.end_col_offset])
+    except ExpressionError as error:
+        raise ExpressionError(text, start + error.position, error.reason) from None
+    return value.value if value.is_constant else None
 
 
 _NAMES: Mapping[str, str] = {word: name for name, entry in LIBRARY.items() for word in (name, *entry.aliases)}

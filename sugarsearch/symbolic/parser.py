@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import math
+import reprlib
+import string
+import unicodedata
 import warnings
 from collections.abc import Callable, Collection
 
@@ -11,10 +14,12 @@ from sugarsearch.errors import ExpressionError, SugarsearchError, nearest_names
 from sugarsearch.symbolic.expression import MAX_CONSTANT, Expression, X, call, constant, parameter
 from sugarsearch.symbolic.operators import OPERATORS
 
-MAX_LENGTH = 512
+MAX_LENGTH = 512  # also of the text that `str` writes, which travels between processes and is parsed again
 MAX_NODES = 200
 MAX_DEPTH = 60
 
+# No comments: one that ends a line would hide the lines after it, which are read as one.
+_CHARACTERS = frozenset(string.printable) - {"#"}
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 _BINARY: dict[type[ast.operator], str] = {
     ast.Add: "add",
@@ -50,43 +55,65 @@ def parse(text: str, parameters: Collection[str] = ()) -> Expression:
     return _Parser(text, parameters).run()
 
 
+def syntax_tree(text: str) -> ast.expr:
+    """Python's syntax tree of `text`, as one line without leading white space; nothing is allowed or refused yet.
+
+    Raises:
+        ExpressionError: too long, a character that expressions do not have, or no Python.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(text, MAX_LENGTH, f"{len(text):,} characters; at most {MAX_LENGTH} are read.")
+    for position, character in enumerate(text):
+        if character not in _CHARACTERS:
+            raise ExpressionError(text, position, f"the character {_described(character)} is not allowed.")
+    shift = _indent(text)
+    if shift == len(text):
+        raise ExpressionError(text, 0, "empty; write an expression of x, such as sigmoid(4*x).")
+    line = "".join(" " if character.isspace() else character for character in text)[shift:]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as Python's advice on "1if x"
+            return ast.parse(line, mode="eval").body
+    except SyntaxError as error:
+        position = min(shift + max((error.offset or 1) - 1, 0), len(text))
+        raise ExpressionError(text, position, f"this is not an expression ({error.msg}).") from None
+    except (ValueError, MemoryError, RecursionError):
+        raise ExpressionError(text, 0, "nested too deeply.") from None
+
+
+def _described(character: str) -> str:
+    """Look-alikes, such as a Cyrillic letter in the place of x, are told apart by their names."""
+    name = unicodedata.name(character, "")
+    return f"{character!r} ({name})" if name and not character.isascii() else repr(character)
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip())
+
+
 class _Parser:
     def __init__(self, text: str, parameters: Collection[str]) -> None:
         self.text = text
         self.parameters = frozenset(parameters)
-        self.shift = len(text) - len(text.lstrip())
+        self.shift = _indent(text)
 
     def run(self) -> Expression:
-        if len(self.text) > MAX_LENGTH:
-            raise ExpressionError(self.text, MAX_LENGTH, f"{len(self.text)} characters; at most {MAX_LENGTH} are read.")
-        for position, character in enumerate(self.text):
-            if not character.isascii() or not (character.isprintable() or character.isspace()):
-                raise ExpressionError(self.text, position, f"the character {character!r} is not allowed.")
-        if not self.text.strip():
-            raise ExpressionError(self.text, 0, "empty; write an expression of x, such as sigmoid(4*x).")
-        tree = self._syntax_tree()
-        expression = self._build(tree.body, 0)
+        expression = self._build(syntax_tree(self.text), 0)
         if expression.nodes > MAX_NODES:
             raise ExpressionError(self.text, 0, f"{expression.nodes} nodes; at most {MAX_NODES} are allowed.")
+        if expression.depth > MAX_DEPTH:  # a comparison of two expressions becomes one level more
+            raise ExpressionError(self.text, 0, f"nested more than {MAX_DEPTH} deep.")
+        written = len(str(expression))
+        if written > MAX_LENGTH:
+            reason = f"{written} characters when written with all digits; at most {MAX_LENGTH} are allowed."
+            raise ExpressionError(self.text, 0, reason)
         return expression
-
-    def _syntax_tree(self) -> ast.Expression:
-        line = "".join(" " if character.isspace() else character for character in self.text).strip()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # such as Python's advice on "1if x"
-                return ast.parse(line, mode="eval")
-        except SyntaxError as error:
-            position = self.shift + max((error.offset or 1) - 1, 0)
-            raise ExpressionError(self.text, position, f"this is not an expression ({error.msg}).") from None
-        except (ValueError, MemoryError, RecursionError):
-            raise ExpressionError(self.text, 0, "nested too deeply.") from None
 
     def _fault(self, node: ast.AST, reason: str) -> ExpressionError:
         return ExpressionError(self.text, self.shift + getattr(node, "col_offset", 0), reason)
 
     def _build(self, node: ast.expr, depth: int) -> Expression:
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH + 1:  # the minus of a number is no level of the expression
             raise self._fault(node, f"nested more than {MAX_DEPTH} deep.")
         match node:
             case ast.Constant():
@@ -110,7 +137,7 @@ class _Parser:
     def _number(self, node: ast.Constant) -> Expression:
         value = node.value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._fault(node, f"{value!r} is no real number.")
+            raise self._fault(node, f"{reprlib.repr(value)} is no real number.")
         if not abs(value) <= MAX_CONSTANT:
             raise self._fault(node, f"the number is too large; at most {MAX_CONSTANT:g} in size.")
         return constant(value)

@@ -79,7 +79,8 @@ class Surrogate:
     def __call__(self, values: ArrayLike) -> NDArray[np.float64]:
         """g at `values` (any shape), in float64."""
         x = np.clip(np.asarray(values, np.float64), -REACH, REACH)
-        return self.scale * evaluate(self.bound, x)
+        with np.errstate(all="ignore"):
+            return self.scale * evaluate(self.bound, x)
 
     @cached_property
     def bound(self) -> Expression:
@@ -103,8 +104,8 @@ class Surrogate:
     @property
     def at_zero_plus(self) -> float:
         """g(0+), the limit from above; equal to g(0) where g is continuous there."""
-        above = float(self(_JUST_ABOVE_ZERO))
-        return self.at_zero if abs(above - self.at_zero) <= _TOLERANCE else above
+        above, at = float(self(_JUST_ABOVE_ZERO)), self.at_zero
+        return at if abs(above - at) <= _TOLERANCE else above
 
     @property
     def left_limit(self) -> float | None:
@@ -118,8 +119,9 @@ class Surrogate:
 
     def _limit(self, sign: float) -> float | None:
         near, far, farther, end = self(sign * REACH / np.array([8.0, 4.0, 2.0, 1.0]))
-        limit = (8 * farther - 6 * far + near) / 3  # without the terms in 1/x and 1/x^2
-        settled = abs(limit - end) <= 1e-3 * max(1.0, abs(limit))
+        with np.errstate(all="ignore"):
+            limit = (8 * farther - 6 * far + near) / 3  # without the terms in 1/x and 1/x^2
+            settled = abs(limit - end) <= 1e-3 * max(1.0, abs(limit)) < np.inf
         return round(float(limit), 9) + 0.0 if settled else None
 
     @cached_property
@@ -195,7 +197,8 @@ class Surrogate:
         """scale * f(x) where f' = g is known, else None."""
         if self.primitive is None:
             return None
-        return self.scale * evaluate(self.primitive, np.asarray(x, np.float64), dict(self.parameters))
+        with np.errstate(all="ignore"):
+            return self.scale * evaluate(self.primitive, np.asarray(x, np.float64), dict(self.parameters))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` turns back into an equal surrogate."""

@@ -111,7 +111,9 @@ def test_parameters_are_names_given_beforehand():
         ("x\x00", 2, "character"),
         ("\u03b1*x", 1, "character"),
         ("\uff58", 1, "character"),
-        ("x # comment\x07", 12, "character"),
+        ("x # comment", 3, "character"),
+        ("x # comment\n+ 1", 3, "character"),
+        ("x + \u0445", 5, "CYRILLIC SMALL LETTER HA"),
     ],
 )
 def test_what_is_no_expression_is_refused_with_its_place(text, column, reason):

@@ -18,6 +18,7 @@ from mpmath import mp
 from sugarsearch.errors import UsageError
 from sugarsearch.symbolic.expression import X, call, constant
 from sugarsearch.symbolic.library import LIBRARY, surrogate
+from sugarsearch.symbolic.operators import OPERATORS
 from sugarsearch.symbolic.surrogate import REACH, Surrogate
 
 JUMPING = "1 if x > 0.3 else 0.2*sin(x)"
@@ -247,3 +248,28 @@ def test_expressions_load_neither_torch_nor_sympy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("x*(x + 1) - (x - 1)", r"x \, \left(x + 1\right) - \left(x - 1\right)"),
+        ("-2*x + (-3)", r"-2 \, x + \left(-3\right)"),
+        ("x - (-x)", r"x - \left(-x\right)"),
+        ("-(x + 1)**2", r"-\left(x + 1\right)^{2}"),
+        ("(-x)**-0.5", r"\left(-x\right)^{-0.5}"),
+        ("x*3*2", r"x \cdot 3 \cdot 2"),
+        ("1.5e-7*x/(x - 1)", r"\frac{1.5 \cdot 10^{-7} \, x}{x - 1}"),
+        ("(step(x) + 1)*2", r"\left(\left(\begin{cases} 1 & \text{for}\: x > 0 \\ 0 & \text{otherwise} \end{cases}\right)"
+         r" + 1\right) \cdot 2"),
+        ("max(-x, exp(-x))", r"\max\left(-x, e^{-x}\right)"),
+    ],
+)  # fmt: skip
+def test_latex_keeps_the_order_of_operations(text, latex):
+    assert surrogate(text).latex() == latex
+
+
+def test_latex_has_a_form_for_every_operator():
+    for operator in OPERATORS.values():
+        arguments = [X, constant(2), call("neg", X)][: operator.arity]
+        assert "x" in Surrogate.of(call(operator.name, *arguments)).latex()
