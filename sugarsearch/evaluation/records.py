@@ -16,9 +16,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_args
 
+from sugarsearch.config.schema import ExecutionConfig
 from sugarsearch.errors import RunError, SugarsearchError, SugarsearchWarning
 from sugarsearch.evaluation.jobs import Job
-from sugarsearch.training.network import Mode
 
 
 class Status(StrEnum):
@@ -36,6 +36,8 @@ class Status(StrEnum):
 
 MACHINE_FAULTS: Final = frozenset({Status.OUT_OF_MEMORY, Status.CRASHED, Status.INTERRUPTED})
 """Faults of the machine, not of the candidate: such jobs are tried again."""
+
+_MODES: Final = tuple(mode for mode in get_args(ExecutionConfig.model_fields["mode"].annotation) if mode != "auto")
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,16 @@ class Record:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"mode {self.mode!r} is none of {', '.join(get_args(Mode))}")
+        if self.mode not in _MODES:
+            raise ValueError(f"mode {self.mode!r} is none of {', '.join(_MODES)}")
         if type(self.classes) is not int or self.classes < 2:
             raise ValueError(f"classes is {self.classes!r}; it must be a whole number of at least 2")
         if not isinstance(self.seconds, float) or not 0 <= self.seconds < math.inf:
             raise ValueError(f"seconds is {self.seconds!r}; it must be a number of at least 0")
         if len(self.scores) > self.job.epochs:
             raise ValueError(f"there are {len(self.scores)} scores for {self.job.epochs} epochs")
+        if self.status in (Status.COMPLETED, Status.PRUNED) and not self.scores:
+            raise ValueError(f"a job that is {self.status} has at least one score")
         shares = [share for share in (self.dead_units, self.sparsity) if share is not None]
         strange = [share for share in (*self.scores, *shares) if not isinstance(share, float) or not 0 <= share <= 1]
         if strange:

@@ -135,6 +135,7 @@ def edited(record: Record, **changes: Any) -> dict[str, Any]:
         ({"scores": [10**400], "score": 10**400}, "is no accuracy or share"),
         ({"scores": None}, "not iterable"),
         ({"scores": [0.1, 0.2, 0.3], "score": 0.3}, "3 scores for 2 epochs"),
+        ({"scores": [], "score": None}, "COMPLETED has at least one score"),
         ({"score": 0.75}, "score 0.75 does not fit"),
         ({"dead_units": 2.0}, "2.0 is no accuracy or share"),
         ({"sparsity": "much"}, "'much' is no accuracy or share"),
