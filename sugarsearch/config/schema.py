@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from sugarsearch.config.objects import is_object_name, refuse_standard_library
 from sugarsearch.errors import SugarsearchError
 
 OptionValue = bool | int | float | str
@@ -64,13 +65,27 @@ def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-SurrogateText = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_known_surrogate)]
+def _user_code(name: str) -> str:
+    if is_object_name(name):
+        try:
+            refuse_standard_library(name)
+        except SugarsearchError as error:
+            raise fault(str(error)) from None
+    return name
+
+
+SurrogateText = Annotated[str, Field(min_length=1), AfterValidator(_known_surrogate)]
+SourceName = Annotated[str, Field(min_length=1), AfterValidator(_user_code)]
 Unary = Annotated[str, AfterValidator(_known_unary)]
 Binary = Annotated[str, AfterValidator(_known_binary)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 LearningRates = Annotated[tuple[LearningRate, ...], Field(min_length=1), AfterValidator(_increasing)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=1e8)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# As symbolic.expression.MAX_CONSTANT, which lies above; a test holds the two equal.
+Constant = Annotated[float, Field(ge=-1e6, le=1e6)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Replicates = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Strict(BaseModel):
@@ -82,8 +97,8 @@ class Strict(BaseModel):
 class Interval(Strict):
     """A closed interval of the real line."""
 
-    low: float
-    high: float
+    low: Constant
+    high: Constant
 
     @model_validator(mode="after")
     def _ordered(self) -> Interval:
@@ -136,12 +151,12 @@ class SearchSpace(Strict):
 class DataConfig(Strict):
     """A data set: a known name, a folder, or `package.module:loader`; how much of it; how it is split."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: SourceName
     root: str | None = None
     train_limit: Annotated[int, Field(ge=2)] | None = None
     test_limit: Annotated[int, Field(ge=1)] | None = None
     validation: Fraction = 0.1
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Seed = 0
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> DataConfig:
@@ -152,7 +167,7 @@ class DataConfig(Strict):
 class ModelConfig(Strict):
     """A model: a known name or `package.module:factory`, with its options."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: SourceName
     options: dict[str, OptionValue] = {}
 
     @model_validator(mode="after")
@@ -206,7 +221,7 @@ class Recipe(Strict):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     epochs: Annotated[int, Field(ge=1, le=100_000)]
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     precision: Literal["fp32", "bf16"] = "fp32"
     augmentation: Literal["none", "crop_flip"] = "none"
     clip_gradient: Annotated[float, Field(gt=0)] | None = None
@@ -223,11 +238,11 @@ class SearchConfig(Strict):
     """Screening: how candidates are proposed and how each is scored."""
 
     sampler: Literal["evolution", "random", "tpe"] = "evolution"
-    candidates: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=1)] = 8
+    candidates: Annotated[int, Field(ge=1, le=1_000_000)]
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 8
     learning_rates: LearningRates
-    replicates: Annotated[int, Field(ge=1)] = 1
-    seed: Annotated[int, Field(ge=0)] = 0
+    replicates: Replicates = 1
+    seed: Seed = 0
     queue: tuple[SurrogateText, ...] = ("relu", "b_silu", "nelu")
     population: Annotated[int, Field(ge=2)] = 20
     tournament: Annotated[int, Field(ge=2)] = 4
@@ -241,20 +256,24 @@ class FinalConfig(Strict):
     """The final table: finalists and controls, each at its own best learning rate, on fresh seeds."""
 
     learning_rates: LearningRates
-    tuning_replicates: Annotated[int, Field(ge=1)] = 3
-    replicates: Annotated[int, Field(ge=1)] = 5
+    tuning_replicates: Replicates = 3
+    replicates: Replicates = 5
     controls: tuple[SurrogateText, ...] = ("relu", "b_silu")
     finalists: Annotated[int, Field(ge=1)] = 1
     collapse_below: Fraction | None = None
 
 
 class ExecutionConfig(Strict):
-    """How jobs are run; changes speed, never the question that is asked."""
+    """How jobs are run; changes speed, never the question that is asked.
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    checkpoint_seconds: how often a training run keeps its state, to go on from after a kill.
+    """
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     mode: Literal["auto", "eager", "compiled", "population"] = "auto"
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
 
 
 class StudyConfig(Strict):

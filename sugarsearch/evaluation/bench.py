@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,13 +24,15 @@ from sugarsearch.data.arrays import Arrays
 from sugarsearch.data.device import DeviceArrays, normalisation
 from sugarsearch.data.splits import Split, training_split
 from sugarsearch.errors import AdmissionError, DataError, SugarsearchError, UsageError
-from sugarsearch.evaluation.group import Course, Group
+from sugarsearch.evaluation.group import Checkpointing, Course, Group, TooLargeError
 from sugarsearch.evaluation.jobs import VALIDATION, Job, Judge, Progress, Workload, recipe_hash
 from sugarsearch.evaluation.records import Record, Status
+from sugarsearch.evaluation.stop import Stop
 from sugarsearch.nn.admission import admit
 from sugarsearch.nn.selftest import self_test
+from sugarsearch.training.checkpoint import CheckpointFile
 from sugarsearch.training.network import Member, Mode, ModelFactory
-from sugarsearch.training.trainer import DeadlineError, TrainingRun
+from sugarsearch.training.trainer import CutShortError, TrainingRun
 
 POPULATION_LIMIT: Final = 256
 """Members trained as one computation: beyond that nothing is gained, and memory and lost work grow."""
@@ -37,15 +43,18 @@ class Batch:
     """Jobs that are trained side by side in one process; plain data.
 
     Attributes:
-        jobs: what to train.
+        jobs: what was asked for.
         mode: the execution mode of all of them.
+        done: ids of jobs that are not to be trained: they have their records. They still count when jobs are
+            divided into computations, so that the others train in the company that they would have had.
         rungs: epochs after which the judge is asked.
-        job_limit: seconds of training that each job may take.
+        job_limit: seconds that each job may take.
         seconds_left: until all training must stop.
     """
 
     jobs: tuple[Job, ...]
     mode: Mode
+    done: frozenset[str] = frozenset()
     rungs: tuple[int, ...] = ()
     job_limit: float | None = None
     seconds_left: float | None = None
@@ -55,6 +64,7 @@ class Batch:
         return {
             "jobs": [job.to_json() for job in self.jobs],
             "mode": self.mode,
+            "done": sorted(self.done),
             "rungs": list(self.rungs),
             "job_limit": self.job_limit,
             "seconds_left": self.seconds_left,
@@ -64,7 +74,17 @@ class Batch:
     def from_json(cls, value: Mapping[str, Any]) -> Batch:
         """The batch that `to_json` wrote."""
         jobs = tuple(map(Job.from_json, value["jobs"]))
-        return cls(**{**value, "jobs": jobs, "rungs": tuple(value["rungs"])})
+        return cls(**{**value, "jobs": jobs, "done": frozenset(value["done"]), "rungs": tuple(value["rungs"])})
+
+
+class Watcher:
+    """Told how a batch goes; this one does not listen."""
+
+    def begin(self, jobs: Sequence[Job], seconds: float | None) -> None:
+        """These are worked at from now on, for at most so many seconds."""
+
+    def reached(self, scores: Mapping[str, Sequence[float]]) -> None:
+        """The accuracies so far of jobs with a time limit, by id."""
 
 
 class Bench:
@@ -72,6 +92,7 @@ class Bench:
 
     Attributes:
         classes: how many classes the data has.
+        fingerprint: of the training and validation data.
         device_name: of the device, for people.
     """
 
@@ -83,6 +104,8 @@ class Bench:
         split: Split | None = None,
         scoring: Mapping[str, Arrays] | None = None,
         model_factory: ModelFactory | None = None,
+        checkpoints: Path | None = None,
+        stop: Stop | None = None,
     ) -> None:
         """Put the training data on `device`.
 
@@ -92,6 +115,8 @@ class Bench:
             split: training and validation data in place of the recipe's.
             scoring: further data to score on, by the name that jobs give it.
             model_factory: makes the network in place of the recipe's.
+            checkpoints: the folder for the state of unfinished jobs; None: no checkpoints.
+            stop: looked at before each step.
 
         Raises:
             DataError, UsageError: the data cannot be used.
@@ -99,6 +124,8 @@ class Bench:
         split = split or training_split(workload.recipe.data)
         self._recipe, self._recipe_hash, self._device = workload.recipe, recipe_hash(workload.recipe), device
         self._factory = model_factory
+        self._checkpoints, self._checkpoint_seconds = checkpoints, workload.execution.checkpoint_seconds
+        self._stop = stop or Stop()
         self._given = dict(scoring or {})
         self._names = split.train.classes
         self._normalisation = normalisation(split.train)
@@ -106,44 +133,60 @@ class Bench:
         self._scoring = {VALIDATION: DeviceArrays(split.validation, self._normalisation, device)}
         self._tested: set[Mode] = set()
         self.classes = self._train_data.classes
+        self.fingerprint = _digest(split.train.fingerprint, split.validation.fingerprint)
         self.device_name = device_name(device)
 
-    def train(
-        self, batch: Batch, judge: Judge | None = None, active: Callable[[Sequence[Job]], None] | None = None
-    ) -> Iterator[list[Record]]:
+    def train(self, batch: Batch, judge: Judge | None = None, watcher: Watcher | None = None) -> Iterator[list[Record]]:
         """Train a batch; yields the records of each computation when it ends.
 
         Computations are taken to a rung one after another, then the judge is asked about all jobs still
         training. Without a rung ahead each is trained to its end before the next is made, so that no more than
-        one is in memory. When `seconds_left` are over it stops, and jobs not ended have no record.
+        one is in memory. One that does not fit into memory is begun anew in two halves. When `seconds_left` are
+        over, or somebody asks to stop, it stops, and jobs not ended have no record.
 
         Args:
             batch: what to train.
             judge: asked at the rungs; gives the ids of jobs to stop.
-            active: told which jobs are worked at from now on.
+            watcher: told how it goes.
 
         Raises:
             SugarsearchError: the data, model, device or mode cannot be used at all.
         """
-        deadline = None if batch.seconds_left is None else time.monotonic() + batch.seconds_left
+        deadline = math.inf if batch.seconds_left is None else time.monotonic() + batch.seconds_left
         self._verify(batch.mode)
         admitted, rejected = self._admit(batch)
         if rejected:
             yield rejected
-        groups = self._groups(admitted, batch.mode)
+        groups = self._groups(admitted, batch)
         longest = max((group.epochs for group in groups), default=0)
-        for stop in (*(rung for rung in batch.rungs if rung < longest), longest):
-            for group in [group for group in groups if not group.ended]:
-                if active is not None:
-                    active(group.living)
+        for rung in (*(rung for rung in batch.rungs if rung < longest), longest):
+            waiting, groups = deque(group for group in groups if not group.ended), []
+            while waiting:
+                group = waiting.popleft()
                 try:
-                    group.advance(stop, batch.job_limit, deadline)
-                except DeadlineError:
+                    self._advance(group, rung, batch.job_limit, deadline, watcher or Watcher())
+                except CutShortError:
                     return
+                except TooLargeError:
+                    waiting.extendleft(reversed(self._halves(group, batch.mode)))
+                    continue
+                groups.append(group)
                 if group.ended:
                     yield self._records(group, batch.mode)
-            if judge is not None and stop < longest:
-                yield from self._prune(groups, stop, batch.mode, judge)
+                    group.forget()
+            if judge is not None and rung < longest:
+                yield from self._prune(groups, rung, batch.mode, judge)
+
+    def _advance(self, group: Group, rung: int, job_limit: float | None, deadline: float, watcher: Watcher) -> None:
+        def cut() -> bool:
+            return self._stop.requested or time.monotonic() >= deadline
+
+        if job_limit is None:
+            watcher.begin(group.living, None)
+            group.advance(rung, None, cut)
+        else:
+            watcher.begin(group.living, group.seconds_left(job_limit))
+            group.advance(rung, job_limit, cut, lambda: watcher.reached(group.scores))
 
     def _prune(self, groups: Sequence[Group], rung: int, mode: Mode, judge: Judge) -> Iterator[list[Record]]:
         going = [group for group in groups if not group.ended]
@@ -152,25 +195,37 @@ class Bench:
         progress = [p for group in going for course in group.courses if (p := self._progress(course, rung, mode))]
         stopped = judge(progress)
         for group in going:
-            group.prune(stopped)
+            group.prune(stopped, rung)
             if group.ended:
                 yield self._records(group, mode)
+                group.forget()
 
     def _progress(self, course: Course, rung: int, mode: Mode) -> Progress | None:
         """Also of a member that has ended, as its record will have it: its computation goes on without it."""
-        score = course.scores[-1] if course.status is None else self._record(course, mode).at(rung)
+        score = course.scores[rung - 1] if course.status is None else self._record(course, mode).at(rung)
         return None if score is None else Progress(course.job.id, rung, score)
 
-    def _groups(self, jobs: Sequence[Job], mode: Mode) -> list[Group]:
+    def _groups(self, jobs: Sequence[Job], batch: Batch) -> list[Group]:
         kinds: dict[tuple[float, int, str], list[Job]] = {}
         for job in jobs:
             kinds.setdefault((job.learning_rate, job.epochs, job.scoring), []).append(job)
-        size = POPULATION_LIMIT if mode == "population" else 1
-        return [
-            Group(part, partial(self._run, part, mode))
-            for kind in kinds.values()
-            for part in even_parts(kind, math.ceil(len(kind) / size))
-        ]
+        size = POPULATION_LIMIT if batch.mode == "population" else 1
+        parts = [part for kind in kinds.values() for part in even_parts(kind, math.ceil(len(kind) / size))]
+        wanted = ([job for job in part if job.id not in batch.done] for part in parts)
+        return [self._group(part, batch.mode) for part in wanted if part]
+
+    def _group(self, jobs: Sequence[Job], mode: Mode) -> Group:
+        checkpointing = None
+        if self._checkpoints is not None:
+            name = _digest(self._recipe_hash, mode, self._device.type, *(job.id for job in jobs))
+            checkpointing = Checkpointing(CheckpointFile(self._checkpoints / f"{name}.pt"), self._checkpoint_seconds)
+        return Group(jobs, partial(self._run, jobs, mode), checkpointing)
+
+    def _halves(self, group: Group, mode: Mode) -> list[Group]:
+        gc.collect()  # the computation that was too large may hang in cycles
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return [self._group(part, mode) for part in even_parts([course.job for course in group.courses], 2)]
 
     def _run(self, jobs: Sequence[Job], mode: Mode) -> TrainingRun:
         return TrainingRun(
@@ -222,7 +277,7 @@ class Bench:
             except AdmissionError as error:
                 refusals[surrogate] = str(error)
         admitted = [job for job in batch.jobs if job.surrogate not in refusals]
-        courses = [Course(job) for job in batch.jobs if job.surrogate in refusals]
+        courses = [Course(job) for job in batch.jobs if job.surrogate in refusals and job.id not in batch.done]
         for course in courses:
             course.end(Status.REJECTED, refusals[course.job.surrogate])
         return admitted, [self._record(course, batch.mode) for course in courses]
@@ -278,6 +333,10 @@ def versions() -> Mapping[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:20]
 
 
 def even_parts(jobs: Sequence[Job], count: int) -> list[Sequence[Job]]:

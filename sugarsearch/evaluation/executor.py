@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,18 +14,31 @@ import torch
 
 from sugarsearch.data.arrays import Arrays
 from sugarsearch.data.splits import Split
-from sugarsearch.errors import RunError, SelfTestError, SugarsearchError, SurgeryError, UsageError
+from sugarsearch.errors import (
+    RunError,
+    SelfTestError,
+    SugarsearchError,
+    SugarsearchWarning,
+    SurgeryError,
+    UsageError,
+)
 from sugarsearch.evaluation.bench import Bench
 from sugarsearch.evaluation.jobs import Job, Judge, Progress, Workload
-from sugarsearch.evaluation.logged import Executor, LoggedExecutor, Round
-from sugarsearch.evaluation.process import WorkerProcess
+from sugarsearch.evaluation.logged import Executor, LoggedExecutor, Place, Round
+from sugarsearch.evaluation.process import GRACE, WorkerProcess
 from sugarsearch.evaluation.records import Record, RecordLog, Status
+from sugarsearch.evaluation.stop import Stop
 from sugarsearch.training.network import Mode, ModelFactory
 
 __all__ = ["Executor", "InlineExecutor", "Judge", "ProcessExecutor", "Progress", "Workload"]
 
-GRACE: Final = 120.0
-"""Seconds past a time limit after which a worker that has not stopped by itself is killed; compiling takes as long."""
+STOPPING: Final = 5.0
+"""Seconds that workers have to finish the step they are at when somebody asks to stop."""
+
+_PATIENCE: Final = 0.2  # seconds between two looks at time limits and stop requests
+
+FALSE_STARTS: Final = 10
+"""How many workers in a row may be killed from outside before they have begun to train."""
 
 
 class InlineExecutor(LoggedExecutor):
@@ -38,6 +52,7 @@ class InlineExecutor(LoggedExecutor):
         split: Split | None = None,
         scoring: Mapping[str, Arrays] | None = None,
         model_factory: ModelFactory | None = None,
+        stop: Stop | None = None,
     ) -> None:
         """Open the log and the data.
 
@@ -47,13 +62,22 @@ class InlineExecutor(LoggedExecutor):
             split: training and validation data in place of the recipe's.
             scoring: further data that jobs of stage "final" may be scored on, by name.
             model_factory: makes the network in place of the recipe's; its activations are replaced.
+            stop: where somebody may ask to stop.
 
         Raises:
             DataError, UsageError, RunError: data, device or log cannot be used.
         """
-        super().__init__(workload, log)
+        super().__init__(workload, log, stop)
         self._is_users = model_factory is not None
-        self._bench = Bench(workload, self._device, split=split, scoring=scoring, model_factory=model_factory)
+        self._bench = Bench(
+            workload,
+            self._device,
+            split=split,
+            scoring=scoring,
+            model_factory=model_factory,
+            checkpoints=log.checkpoints,
+            stop=self._stop,
+        )
 
     def _train(self, task: Round) -> Iterator[Record]:
         with _threads(self._workload.execution.threads):
@@ -61,8 +85,8 @@ class InlineExecutor(LoggedExecutor):
                 self._log.append(records)
                 yield from records
 
-    def _place(self) -> tuple[int, str]:
-        return self._bench.classes, self._bench.device_name
+    def _place(self) -> Place:
+        return Place(self._bench.classes, self._bench.fingerprint, self._bench.device_name)
 
     def _model_mode(self, crowd: int) -> Mode:
         return super()._model_mode(1 if self._is_users else crowd)
@@ -75,16 +99,22 @@ class ProcessExecutor(LoggedExecutor):
     the jobs it was working at get a record that says how it died, its others are run again.
     """
 
-    def __init__(self, workload: Workload, log: RecordLog) -> None:
+    def __init__(self, workload: Workload, log: RecordLog, stop: Stop | None = None) -> None:
         """Open the log; workers start when there is work.
+
+        Args:
+            workload: what all jobs have in common.
+            log: where records go.
+            stop: where somebody may ask to stop.
 
         Raises:
             UsageError, RunError: device or log cannot be used.
         """
-        super().__init__(workload, log)
+        super().__init__(workload, log, stop)
         self._workers: list[WorkerProcess] = []
         self._inbox: Queue[tuple[WorkerProcess, Any]] = Queue()
-        self._told: tuple[int, str] | None = None
+        self._told: Place | None = None
+        self._false_starts = 0
 
     def close(self) -> None:
         """Stop the workers; what they were training is lost, what they have recorded is not."""
@@ -94,11 +124,15 @@ class ProcessExecutor(LoggedExecutor):
 
     def _train(self, task: Round) -> Iterator[Record]:
         parts = deque(self._parts(task))
-        self._place()
+        asked_to_stop = None
         try:
             while parts or self._busy:
-                if task.late:
+                if task.late or self._stop.requested:
                     parts.clear()
+                if self._stop.signal is not None and asked_to_stop is None:
+                    asked_to_stop = time.monotonic()
+                    for worker in self._busy:
+                        worker.ask_to_stop(self._stop.signal)
                 self._staff(len(parts) + len(self._busy))
                 for worker in self._workers:
                     if worker.idle and parts:
@@ -106,14 +140,15 @@ class ProcessExecutor(LoggedExecutor):
                 yield from self._listen(task.mode)
                 if not parts:
                     self._ask(task)
-                yield from self._stop_late(task)
+                yield from self._stop_late(task, asked_to_stop)
         finally:
             for worker in self._busy:
                 self._workers.remove(worker)
                 worker.close()
 
-    def _place(self) -> tuple[int, str]:
+    def _place(self) -> Place:
         while self._told is None:
+            self._stop.check()
             self._staff(1)
             self._listen("eager")
         return self._told
@@ -124,9 +159,11 @@ class ProcessExecutor(LoggedExecutor):
 
     def _parts(self, task: Round) -> list[Sequence[Job]]:
         """Jobs that meet at rungs, or train as one computation, are divided among all workers; others come singly."""
-        together = bool(task.rungs) or task.mode == "population"
-        count = min(self._workload.execution.workers, len(task.jobs)) if together else len(task.jobs)
-        return [task.jobs[start::count] for start in range(count)]
+        if not (task.rungs or task.mode == "population"):
+            return [[job] for job in task.pending]
+        count = min(self._workload.execution.workers, len(task.jobs))
+        parts = [task.jobs[start::count] for start in range(count)]
+        return [part for part in parts if any(job.id not in task.done for job in part)]
 
     def _staff(self, count: int) -> None:
         """Have up to `count` workers."""
@@ -139,7 +176,7 @@ class ProcessExecutor(LoggedExecutor):
     def _listen(self, mode: Mode) -> list[Record]:
         """Take one message; gives the records it brings."""
         try:
-            worker, message = self._inbox.get(timeout=1.0)
+            worker, message = self._inbox.get(timeout=_PATIENCE)
         except Empty:
             return []
         if worker not in self._workers:
@@ -149,19 +186,29 @@ class ProcessExecutor(LoggedExecutor):
         match message:
             case {"event": "ready"}:
                 worker.ready = True
-                self._told = message["classes"], message["device"]
+                self._told = Place(message["classes"], message["fingerprint"], message["device"])
             case {"event": "active"}:
-                worker.begin(message["jobs"])
+                self._false_starts = 0
+                worker.begin(message["jobs"], message["seconds"])
+            case {"event": "reached"}:
+                worker.scores = message["scores"]
             case {"event": "progress"}:
                 worker.progress = [Progress(*row) for row in message["progress"]]
+            case {"event": "warning"}:
+                warnings.warn(message["text"], SugarsearchWarning, stacklevel=2)
             case {"event": "done"}:
                 worker.busy = False
+                if worker.spent:
+                    self._workers.remove(worker)
+                    worker.close()
             case {"event": "refused"}:
                 worker.busy = False
                 raise _refusal(message)
             case {"event": "records"}:
                 records = [Record.from_json(value) for value in message["records"]]
                 worker.forget(records)
+                # What filled the memory may still hang in the process.
+                worker.spent = worker.spent or any(r.status is Status.OUT_OF_MEMORY for r in records)
                 return records
         return []
 
@@ -179,8 +226,7 @@ class ProcessExecutor(LoggedExecutor):
         self._workers.remove(worker)
         worker.close()
         status, reason = worker.obituary()
-        if not worker.ready:
-            raise RunError(f"a worker cannot start: {reason}")
+        self._count_false_start(worker, status, reason)
         records = []
         if worker.jobs:
             seen = {name: len(self._known.get(name, [])) for name in worker.jobs}
@@ -193,28 +239,49 @@ class ProcessExecutor(LoggedExecutor):
             worker.forget(records)
         return records + self._fail(worker, mode, status, reason)
 
-    def _fail(self, worker: WorkerProcess, mode: Mode, status: Status, reason: str) -> list[Record]:
-        """The same record for all jobs that `worker` was working at; before it named any, for all it had."""
-        blamed = [worker.jobs[name] for name in worker.active if name in worker.jobs] or list(worker.jobs.values())
-        records = [self._record(job, mode, status, reason) for job in blamed]
+    def _count_false_start(self, worker: WorkerProcess, status: Status, reason: str) -> None:
+        """Nothing is to blame where no job was in work: another worker is started, but not for ever.
+
+        Raises:
+            RunError: the next one would end likewise.
+        """
+        if worker.active or self._stop.requested:
+            return
+        self._false_starts += 1
+        if status is not Status.INTERRUPTED or self._false_starts >= FALSE_STARTS:
+            raise RunError(f"a worker cannot start: {reason}")
+
+    def _fail(
+        self, worker: WorkerProcess, mode: Mode, status: Status, reason: str, seconds: float = 0.0
+    ) -> list[Record]:
+        """The same record for all jobs that `worker` was working at; none for those not begun, or waiting at a rung."""
+        if worker.progress or self._stop.requested:
+            return []
+        records = [
+            self._record(worker.jobs[name], mode, status, reason, scores=worker.scores.get(name, ()), seconds=seconds)
+            for name in worker.active
+            if name in worker.jobs
+        ]
         if records:
             self._log.append(records)
         return records
 
-    def _stop_late(self, task: Round) -> list[Record]:
-        """Kill workers that have not kept a time limit by far."""
+    def _stop_late(self, task: Round, asked_to_stop: float | None) -> list[Record]:
+        """Kill workers that have not kept a time limit, or do not stop when they are asked to."""
         records = []
         now = time.monotonic()
+        end = float("inf") if task.deadline is None else task.deadline + GRACE
+        if asked_to_stop is not None:
+            end = min(end, asked_to_stop + STOPPING)
         for worker in self._busy:
-            over = task.deadline is not None and now > task.deadline + GRACE
-            allowed = None if task.job_limit is None else task.job_limit * len(worker.active) + GRACE
-            stuck = allowed is not None and not worker.progress and worker.active and now - worker.since > allowed
-            if over or stuck:
+            stuck = not worker.progress and now > worker.due
+            if now > end or stuck:
                 self._workers.remove(worker)
                 worker.kill()
-                if stuck:
-                    reason = f"did not stop by itself within {allowed:g} s and was killed"
-                    records += self._fail(worker, task.mode, Status.TIMEOUT, reason)
+            if stuck:
+                seconds = now - worker.since
+                reason = f"did not stop by itself and was killed after {seconds:.1f} s"
+                records += self._fail(worker, task.mode, Status.TIMEOUT, reason, seconds / len(worker.active))
         return records
 
 

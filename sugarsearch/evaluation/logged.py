@@ -13,6 +13,7 @@ from typing import Final, Protocol, Self
 from sugarsearch.evaluation.bench import Batch, resolve_device, versions
 from sugarsearch.evaluation.jobs import SCREENING, Job, Judge, Progress, Workload, recipe_hash
 from sugarsearch.evaluation.records import MACHINE_FAULTS, Record, RecordLog, Status
+from sugarsearch.evaluation.stop import Stop
 from sugarsearch.training.network import Mode
 from sugarsearch.training.trainer import choose_mode
 
@@ -29,7 +30,7 @@ class Executor(Protocol):
         """Exactly one record for each different job, in the order in which they end.
 
         A job that is in the log is not run again. One whose record is a fault of the machine is, at most
-        twice; the last record then stands.
+        twice; the last record then stands. Where the memory was too small the job runs alone the next time.
 
         Args:
             jobs: what to run; they pass the rungs side by side.
@@ -39,9 +40,28 @@ class Executor(Protocol):
                 afresh when they are asked for again.
 
         Raises:
+            StoppedError: somebody asked to stop. Jobs in work are not in the log, as after a deadline.
             SugarsearchError: what is asked cannot be run at all: data, model, device or mode.
         """
         ...
+
+    def fingerprint(self) -> str:
+        """Of the training and validation data; changes when they do.
+
+        Raises:
+            StoppedError: somebody asked to stop.
+            SugarsearchError: the data cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs are trained: how many classes the data has, its fingerprint, the device's name."""
+
+    classes: int
+    fingerprint: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,8 @@ class Round:
     """What is to be trained now.
 
     Attributes:
-        jobs: those without a final record.
+        jobs: all of the evaluation, or the one job that is to run alone.
+        done: ids of those that are not to be trained now.
         mode, rungs, job_limit: as in `Batch`. They follow from all jobs of the evaluation, so that a resumed
             one trains as it would have.
         ask: the judge, who is also told of the jobs that have ended before.
@@ -57,6 +78,7 @@ class Round:
     """
 
     jobs: Sequence[Job]
+    done: frozenset[str]
     mode: Mode
     rungs: tuple[int, ...]
     job_limit: float | None
@@ -68,17 +90,23 @@ class Round:
         """Whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
+    @property
+    def pending(self) -> list[Job]:
+        """The jobs to be trained."""
+        return [job for job in self.jobs if job.id not in self.done]
+
     def batch(self, jobs: Sequence[Job]) -> Batch:
         """Some of the jobs, for one process."""
         left = None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
-        return Batch(tuple(jobs), self.mode, self.rungs, self.job_limit, left)
+        done = self.done & {job.id for job in jobs}
+        return Batch(tuple(jobs), self.mode, done, self.rungs, self.job_limit, left)
 
 
 class LoggedExecutor(ABC):
     """An executor but for the training itself; a context manager."""
 
-    def __init__(self, workload: Workload, log: RecordLog) -> None:
-        self._workload, self._log = workload, log
+    def __init__(self, workload: Workload, log: RecordLog, stop: Stop | None = None) -> None:
+        self._workload, self._log, self._stop = workload, log, stop or Stop()
         self._recipe = recipe_hash(workload.recipe)
         self._device = resolve_device(workload.execution.device)
         self._known: dict[str, list[Record]] = {}
@@ -104,18 +132,13 @@ class LoggedExecutor(ABC):
         settled = {name: record for name in asked if (record := self._final(name)) is not None}
         yield from settled.values()
         ask = None if judge is None else _informed(judge, asked, settled)
-        while pending := [job for name, job in asked.items() if name not in settled]:
-            task = Round(
-                pending,
-                self._mode(asked.values()),
-                tuple(rungs) if judge else (),
-                self._job_limit(asked.values()),
-                ask,
-                deadline,
-            )
+        while len(settled) < len(asked):
+            self._stop.check()
+            task = self._round(asked, settled, ask, tuple(rungs) if judge else (), deadline)
             if task.late:
                 reason = "the time limit came first"
-                yield from (self._record(job, task.mode, Status.INTERRUPTED, reason) for job in pending)
+                missing = (job for name, job in asked.items() if name not in settled)
+                yield from (self._record(job, task.mode, Status.INTERRUPTED, reason) for job in missing)
                 return
             for record in self._train(task):
                 self._remember(record)
@@ -123,16 +146,36 @@ class LoggedExecutor(ABC):
                     settled[record.job.id] = final
                     yield final
 
+    def fingerprint(self) -> str:
+        """See `Executor.fingerprint`."""
+        return self._place().fingerprint
+
+    def _round(
+        self,
+        asked: Mapping[str, Job],
+        settled: Mapping[str, Record],
+        ask: Judge | None,
+        rungs: tuple[int, ...],
+        deadline: float | None,
+    ) -> Round:
+        """All jobs that are not settled; those that the memory was too small for come last, each alone."""
+        large = [name for name in asked if name not in settled and self._ran_out_of_memory(name)]
+        jobs, done = list(asked.values()), frozenset({*settled, *large})
+        if large and len(done) == len(asked):
+            jobs, done = [asked[large[0]]], frozenset()
+        mode, job_limit = self._mode(asked.values()), self._job_limit(asked.values())
+        return Round(jobs, done, mode, rungs, job_limit, ask, deadline)
+
     @abstractmethod
     def _train(self, task: Round) -> Iterator[Record]:
-        """Train `task.jobs` once; each gives at most one record, which is in the log already.
+        """Train `task.pending` once; each gives at most one record, which is in the log already.
 
-        At least one does, or the deadline has passed.
+        At least one does, or the deadline has passed, or somebody has asked to stop.
         """
 
     @abstractmethod
-    def _place(self) -> tuple[int, str]:
-        """How many classes the data has, and the device's name."""
+    def _place(self) -> Place:
+        """Where jobs are trained."""
 
     def _model_mode(self, crowd: int) -> Mode:
         execution = self._workload.execution
@@ -160,18 +203,31 @@ class LoggedExecutor(ABC):
                 return record
         return records[-1] if len(records) >= ATTEMPTS else None
 
-    def _record(self, job: Job, mode: Mode, status: Status, reason: str) -> Record:
+    def _ran_out_of_memory(self, job_id: str) -> bool:
+        return any(record.status is Status.OUT_OF_MEMORY for record in self._known.get(job_id, []))
+
+    def _record(
+        self,
+        job: Job,
+        mode: Mode,
+        status: Status,
+        reason: str,
+        *,
+        scores: Sequence[float] = (),
+        seconds: float = 0.0,
+    ) -> Record:
         """Of a job whose bench cannot tell any more."""
-        classes, device = self._place()
+        place = self._place()
         return Record(
             job=job,
             recipe=self._recipe,
             mode=mode,
-            device=device,
+            device=place.device,
             status=status,
-            classes=classes,
-            seconds=0.0,
+            classes=place.classes,
+            seconds=round(seconds, 3),
             versions=versions(),
+            scores=tuple(scores),
             reason=reason,
         )
 

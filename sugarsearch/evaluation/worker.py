@@ -10,17 +10,19 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Queue
 from typing import Any, Final
 
 import torch
 
-from sugarsearch.errors import SugarsearchError
-from sugarsearch.evaluation.bench import Batch, Bench, resolve_device
+from sugarsearch.errors import SugarsearchError, SugarsearchWarning
+from sugarsearch.evaluation.bench import Batch, Bench, Watcher, resolve_device
 from sugarsearch.evaluation.jobs import Job, Progress, Workload
 from sugarsearch.evaluation.records import RecordLog
+from sugarsearch.evaluation.stop import Stop
 
 _WATCH_SECONDS: Final = 1.0
 
@@ -28,11 +30,14 @@ _WATCH_SECONDS: Final = 1.0
 class _Channel:
     """The line to the controller.
 
-    `writing` is held while records are written, so that the end of the controller does not tear them.
+    Attributes:
+        writing: held while records are written, so that the end of the controller does not tear them.
+        stop: asked for by the controller.
     """
 
     def __init__(self) -> None:
         self.writing = threading.Lock()
+        self.stop = Stop()
         self._inbox: Queue[Any] = Queue()
         # What users' code prints must not get among the messages.
         self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -61,25 +66,43 @@ class _Channel:
                 break
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                self._inbox.put(json.loads(line))
+                message = json.loads(line)
+                if "stop" in message:
+                    self.stop.signal = message["stop"]
+                else:
+                    self._inbox.put(message)
         with self.writing:
             os._exit(0)
+
+
+class _Reporter(Watcher):
+    """Tells the controller how a batch goes."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    def begin(self, jobs: Sequence[Job], seconds: float | None) -> None:
+        self._channel.send("active", jobs=[job.id for job in jobs], seconds=seconds)
+
+    def reached(self, scores: Mapping[str, Sequence[float]]) -> None:
+        self._channel.send("reached", scores=scores)
 
 
 def main() -> None:
     """Serve one controller until it goes."""
     channel = _Channel()
     start = channel.receive()
-    workload = Workload.from_json(start["workload"])
+    workload, log = Workload.from_json(start["workload"]), RecordLog(Path(start["log"]))
     execution = workload.execution
+    _forward_warnings(channel)
     try:
         torch.set_num_threads(execution.threads or max(1, torch.get_num_threads() // execution.workers))
-        bench = Bench(workload, resolve_device(execution.device, start["number"]))
+        device = resolve_device(execution.device, start["number"])
+        bench = Bench(workload, device, checkpoints=log.checkpoints, stop=channel.stop)
     except SugarsearchError as error:
         _refuse(channel, error)
         return
-    channel.send("ready", classes=bench.classes, device=bench.device_name)
-    log = RecordLog(Path(start["log"]))
+    channel.send("ready", classes=bench.classes, fingerprint=bench.fingerprint, device=bench.device_name)
     while True:
         try:
             _work(channel, bench, log, Batch.from_json(channel.receive()["batch"]))
@@ -93,14 +116,25 @@ def _work(channel: _Channel, bench: Bench, log: RecordLog, batch: Batch) -> None
         stopped: Sequence[str] = channel.receive()["stopped"]
         return stopped
 
-    def active(jobs: Sequence[Job]) -> None:
-        channel.send("active", jobs=[job.id for job in jobs])
-
-    for records in bench.train(batch, judge, active):
+    for records in bench.train(batch, judge, _Reporter(channel)):
         with channel.writing:
             log.append(records)
         channel.send("records", records=[record.to_json() for record in records])
     channel.send("done")
+
+
+def _forward_warnings(channel: _Channel) -> None:
+    """Users' warnings go to the controller, which is where users look; all others to stderr as ever."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
+        if issubclass(category, SugarsearchWarning):
+            channel.send("warning", text=str(message))
+        else:
+            usual(message, category, *rest, **options)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", SugarsearchWarning)
 
 
 def _refuse(channel: _Channel, error: SugarsearchError) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,8 +52,12 @@ class EpochReport:
     sparsity: float
 
 
-class DeadlineError(Exception):
+class CutShortError(Exception):
     """`TrainingRun.advance` stopped within an epoch, which gives no report; the run cannot go on."""
+
+
+Cut = Callable[[], bool]
+"""Whether to stop now; asked before each step."""
 
 
 def choose_mode(
@@ -152,22 +155,22 @@ class TrainingRun:
         """The numbers of the members still in training."""
         return sorted(self._rows)
 
-    def advance(self, deadline: float | None = None) -> list[EpochReport]:
+    def advance(self, cut: Cut = lambda: False) -> list[EpochReport]:
         """Train one epoch, one pass over the data, and score; a report for each living member.
 
         Args:
-            deadline: a value of time.monotonic(), looked at before each step.
+            cut: asked before each step and each batch that is scored.
 
         Raises:
-            DeadlineError: the deadline has passed.
+            CutShortError: it said so.
             UsageError: all epochs are run, or no member is left.
         """
         if self.epoch >= self._epochs or not self._rows:
             raise UsageError(f"this run is over: epoch {self.epoch} of {self._epochs}, {len(self._rows)} members left.")
         with self._own_randomness():
-            train_loss = self._train_epoch(deadline)
+            train_loss = self._train_epoch(cut)
         self.epoch += 1
-        return self._report(train_loss)
+        return self._report(train_loss, cut)
 
     def drop(self, indices: Sequence[int]) -> None:
         """Stop training the members of these numbers (of `members`); the others go on unchanged."""
@@ -185,15 +188,35 @@ class TrainingRun:
         """The state_dict of a living member, as a plain ReLU network of the same model loads it; on the CPU."""
         return self._network.state(self._rows.index(member))
 
-    def _train_epoch(self, deadline: float | None) -> Tensor:
+    def snapshot(self) -> dict[str, Any]:
+        """All that `restore` needs: between epochs, weights and the optimiser's state; seeds make the rest."""
+        return {
+            "epoch": self.epoch,
+            "alive": self.alive,
+            "network": self._network.module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Make this fresh run what the run of the same members was when `snapshot` was taken.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is no snapshot of such a run; the run is of no use then.
+        """
+        self.drop([member for member in self.alive if member not in snapshot["alive"]])
+        self._network.module.load_state_dict(snapshot["network"])
+        self._optimizer.load_state_dict(snapshot["optimizer"])
+        self.epoch = snapshot["epoch"]
+
+    def _train_epoch(self, cut: Cut) -> Tensor:
         """Mean loss of each living member, [members], on the device."""
         self._network.module.train()
         order = self._order()
         augment = self._augmentation()
         total = torch.zeros(len(self._rows), device=self._device)
         for step, indices in enumerate(torch.split(order, self._recipe.batch_size, dim=-1)):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlineError(f"the deadline passed in epoch {self.epoch + 1}, step {step} of {self._steps}.")
+            if cut():
+                raise CutShortError(f"cut in epoch {self.epoch + 1}, step {step} of {self._steps}.")
             inputs = self._train.batch(indices, augment)
             rate = self._rate * self._schedule.factor(self.epoch * self._steps + step)
             total += self._step(inputs, self._train.labels[indices], rate) * indices.shape[-1]
@@ -214,7 +237,7 @@ class TrainingRun:
         return losses.detach()
 
     @torch.no_grad()
-    def _report(self, train_loss: Tensor) -> list[EpochReport]:
+    def _report(self, train_loss: Tensor, cut: Cut) -> list[EpochReport]:
         self._network.module.eval()
         correct = torch.zeros_like(train_loss)
         loss = torch.zeros_like(train_loss)
@@ -222,6 +245,8 @@ class TrainingRun:
         with watch(self._network.module, stacked=self._network.stacked) as activity:
             self._score(batches[0], correct, loss)
         for indices in batches[1:]:
+            if cut():
+                raise CutShortError(f"cut while epoch {self.epoch} was scored.")
             self._score(indices, correct, loss)
         finite = train_loss.isfinite() & loss.isfinite()
         return self._reports(correct / len(self._scoring), loss / len(self._scoring), train_loss, finite, activity)

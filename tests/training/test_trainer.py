@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -16,7 +15,7 @@ from sugarsearch.errors import UsageError
 from sugarsearch.models.build import build_seeded
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.training.network import Member
-from sugarsearch.training.trainer import DeadlineError, TrainingRun, choose_mode
+from sugarsearch.training.trainer import CutShortError, TrainingRun, choose_mode
 
 CPU = torch.device("cpu")
 Data = tuple[DeviceArrays, DeviceArrays]
@@ -191,11 +190,22 @@ def test_divergence_is_flagged(make_recipe: MakeRecipe, vectors: Data) -> None:
         run.advance()
 
 
-def test_a_passed_deadline_stops_within_the_epoch(make_recipe: MakeRecipe, vectors: Data) -> None:
+@pytest.mark.parametrize(("steps", "place"), [(0, "in epoch 2, step 0 of 6"), (4, "in epoch 2, step 4 of 6")])
+def test_a_run_is_cut_within_the_epoch(make_recipe: MakeRecipe, vectors: Data, steps: int, place: str) -> None:
     run = start(make_recipe(), vectors)
-    run.advance(time.monotonic() + 60)
-    with pytest.raises(DeadlineError, match="epoch 2, step 0 of 6"):
-        run.advance(time.monotonic() - 1)
+    run.advance(lambda: False)
+    asked = iter([False] * steps + [True])
+    with pytest.raises(CutShortError, match=place):
+        run.advance(lambda: next(asked))
+
+
+def test_a_run_is_cut_while_it_is_scored(
+    make_recipe: MakeRecipe, vectors: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sugarsearch.training.trainer.SCORING_BATCH", 16)
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(CutShortError, match="while epoch 1 was scored"):
+        start(make_recipe(), vectors).advance(lambda: next(asked))
 
 
 class Dropped(nn.Sequential):
