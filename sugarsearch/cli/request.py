@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
-from sugarsearch.config.schema import ExecutionConfig, LearningRate, Recipe, Strict, SurrogateText
+from sugarsearch.config.schema import ExecutionConfig, LearningRate, Recipe, Seed, Strict, SurrogateText
 
 
 class TrainingRequest(Strict):
@@ -14,6 +10,6 @@ class TrainingRequest(Strict):
 
     surrogate: SurrogateText
     learning_rate: LearningRate
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     recipe: Recipe
     execution: ExecutionConfig = ExecutionConfig()

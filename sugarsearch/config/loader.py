@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -18,6 +19,13 @@ from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, ne
 
 Kind = Literal["studies", "search_spaces"]
 M = TypeVar("M", bound=BaseModel)
+
+_MAX_KEYS = 10
+_PLAIN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # control characters and halves of surrogate pairs
+
+# YAML's words in the place of JSON's and Python's.
+_MAPPING = "should be a mapping (key: value)"
+_REASONS = {"model_type": _MAPPING, "dict_type": _MAPPING, "tuple_type": "should be a list"}
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -41,7 +49,7 @@ def find(kind: Kind, given: str, beside: Path | None = None) -> Path:
     """
     if given.endswith((".yaml", ".yml")) or os.sep in given:
         path = Path(given)
-        return beside / path if beside and not path.is_absolute() and not path.exists() else path
+        return beside / path if beside and not path.is_absolute() and not os.path.exists(path) else path  # noqa: PTH110
     known = shipped(kind)
     if given not in known:
         raise UnknownNameError("study" if kind == "studies" else "search space", given, known)
@@ -65,15 +73,20 @@ def load(path: Path | str, model: type[M], names: Names | None = None, overrides
 
 def check(document: yamlfile.Document, model: type[M], names: Names | None = None) -> M:
     """Check a document against `model`; a study's `space` may be a name or a path."""
-    space_found = _graft_space(document) if issubclass(model, StudyConfig) else True
+    if issubclass(model, StudyConfig):
+        _graft_space(document)
     _expand_names(model, document.value)
-    problems = list(document.problems)
+    value = _without_control_characters(document, document.value, ())
+    problems = document.problems
     try:
         # JSON mode is strict about types and still takes a list for a tuple.
-        result = model.model_validate_json(json.dumps(document.value), context={"names": names})
+        result = model.model_validate_json(json.dumps(value), context={"names": names})
     except ValidationError as error:
-        faults = [fault for fault in error.errors() if space_found or fault["loc"][:1] != ("space",)]
-        problems += [_problem(document, model, fault) for fault in faults if not _is_a_consequence(fault, faults)]
+        known = document.faulty
+        faults = [f for f in error.errors() if not any(f["loc"][: len(place)] == place for place in known)]
+        problems = problems + [
+            _problem(document, model, fault) for fault in faults if not _is_a_consequence(fault, faults)
+        ]
     if problems:
         raise ConfigurationError(sorted(set(problems), key=lambda p: (p.path, p.line, p.column)))
     return result
@@ -83,38 +96,64 @@ def apply_overrides(document: yamlfile.Document, overrides: Sequence[str]) -> No
     """Set values by dotted key, as `--set recipe.epochs=3` does."""
     for text in overrides:
         key, sign, value = text.partition("=")
-        keys = key.strip().split(".")
-        if not sign or not all(keys):
-            message = f"--set {text!r} is not allowed; write key.key=value, such as recipe.epochs=3."
-            raise ConfigurationError([Problem("--set", 0, 0, message)])
+        keys = tuple(key.strip().split("."))
+        if not sign or not all(keys) or len(keys) > _MAX_KEYS:
+            message = f"--set {_shown(text)} is not allowed; write key.key=value, such as recipe.epochs=3."
+            document.problems.append(Problem("--set", 0, 0, message))
+            continue
+        place = yamlfile.Position(f"--set {text if len(text) <= 80 else text[:77] + '...'}", 0, 0)
         target = document.value
         for depth, part in enumerate(keys[:-1]):
             if not isinstance(target.get(part), dict):
                 # `model: resnet18` is short for {name: resnet18}: keep the name when an option is set beside it.
                 target[part] = {"name": target[part]} if isinstance(target.get(part), str) else {}
             target = target[part]
-            document.positions.setdefault(tuple(keys[: depth + 1]), yamlfile.Position(f"--set {text}", 0, 0))
-        target[keys[-1]] = yamlfile.scalar(value)
-        for location in [known for known in document.positions if known[: len(keys)] == tuple(keys)]:
+            document.positions.setdefault(keys[: depth + 1], place)
+        target[keys[-1]], faults = yamlfile.scalar(value)
+        for location in [known for known in document.positions if known[: len(keys)] == keys]:
             del document.positions[location]
-        document.positions[tuple(keys)] = yamlfile.Position(f"--set {text}", 0, 0)
+        document.positions[keys] = place
+        for fault in faults:
+            document.refuse(keys, f"{'.'.join(keys)}: {fault}")
 
 
-def _graft_space(document: yamlfile.Document) -> bool:
-    """Replace a space given by name or path with that file's content; False if it could not be read."""
+def _graft_space(document: yamlfile.Document) -> None:
+    """Replace a space given by name or path with that file's content."""
     given = document.value.get("space")
-    if not isinstance(given, str):
-        return True
-    place = document.position(("space",))
+    if not isinstance(given, str) or ("space",) in document.faulty:
+        return
     try:
         document.graft(("space",), yamlfile.read(find("search_spaces", given, beside=Path(document.path).parent)))
     except UnknownNameError as error:
-        document.problems.append(Problem(place.path, place.line, place.column, f"space: {error}"))
-        return False
+        document.refuse(("space",), f"space: {error}")
     except ConfigurationError as error:
-        document.problems.extend(error.problems)
-        return False
-    return True
+        for problem in error.problems:
+            if problem.line:
+                document.problems.append(problem)
+                document.faulty.add(("space",))
+            else:  # the file as a whole: the place is where it is named
+                document.refuse(("space",), f"space: {problem}")
+
+
+def _without_control_characters(document: yamlfile.Document, value: Any, location: yamlfile.Location) -> Any:
+    """`value` without the characters that no name, path or text needs, each of which is noted as a fault."""
+    if isinstance(value, dict):
+        return {
+            _PLAIN.sub("?", key): _without_control_characters(document, item, (*location, key))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_control_characters(document, item, (*location, i)) for i, item in enumerate(value)]
+    if isinstance(value, str) and (found := _PLAIN.search(value)):
+        name = ".".join(map(str, location))
+        document.refuse(location, f"{name} holds the character {found[0]!r}, which is not allowed.")
+        return _PLAIN.sub("?", value)
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _expand_names(model: type[BaseModel], value: dict[str, Any]) -> None:
@@ -155,9 +194,10 @@ def _words(model: type[BaseModel], location: yamlfile.Location, fault: Any) -> s
         nearest = nearest_names(str(location[-1]), allowed)
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"allowed: {', '.join(allowed)}."
         return f"is not allowed; {hint}"
+    if kind == "too_short":
+        return f"is {_shown(given)}; at least {fault['ctx']['min_length']} item(s) are needed."
     reason = fault["msg"][0].lower() + fault["msg"][1:]
-    shown = json.dumps(given, default=str)
-    return f"is {shown if len(shown) <= 60 else shown[:57] + '...'}; {reason.removeprefix('input ')}."
+    return f"is {_shown(given)}; {_REASONS.get(kind, reason.removeprefix('input '))}."
 
 
 def _fields_at(model: type[BaseModel], location: yamlfile.Location) -> list[str]:

@@ -8,9 +8,19 @@ layer lies below the ones that own them.
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from sugarsearch.config.objects import is_object_name, refuse_standard_library
@@ -63,6 +73,13 @@ def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
     if any(a >= b for a, b in itertools.pairwise(values)):
         raise fault(f"{list(values)} must increase, without repeats.")
     return values
+
+
+def _option(value: Any, check: ValidatorFunctionWrapHandler) -> OptionValue:
+    try:
+        return cast(OptionValue, check(value))
+    except ValidationError:  # one for each type that would do
+        raise fault("an option is a finite number, a word, true or false.") from None
 
 
 def _user_code(name: str) -> str:
@@ -168,7 +185,7 @@ class ModelConfig(Strict):
     """A model: a known name or `package.module:factory`, with its options."""
 
     name: SourceName
-    options: dict[str, OptionValue] = {}
+    options: dict[str, Annotated[OptionValue, WrapValidator(_option)]] = {}
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> ModelConfig:

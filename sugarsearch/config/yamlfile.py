@@ -6,7 +6,9 @@ numbers are numbers, only true and false are booleans, and a duplicate key is a 
 
 from __future__ import annotations
 
+import math
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ Location = tuple[str | int, ...]
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000  # aliases count each time they are used, so a bomb of anchors stops here
+MAX_DEPTH = 50
 
 _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
@@ -38,12 +41,22 @@ class Position:
 
 @dataclass
 class Document:
-    """A YAML file's value, and the position of every key and item by location."""
+    """A YAML file's value, the position of every key and item by location, and the faults found on the way.
+
+    `faulty` holds the locations whose values are stand-ins: what else is wrong with those is no news.
+    """
 
     path: str
     value: Any = None
     positions: dict[Location, Position] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    faulty: set[Location] = field(default_factory=set)
+
+    def refuse(self, location: Location, message: str) -> None:
+        """Note a fault of the value at `location`."""
+        place = self.position(location)
+        self.problems.append(Problem(place.path, place.line, place.column, message))
+        self.faulty.add(location)
 
     def position(self, location: Location) -> Position:
         """The position of `location`, or of its nearest enclosing value."""
@@ -60,6 +73,7 @@ class Document:
         target[location[-1]] = other.value
         self.positions.update({location + inner: place for inner, place in other.positions.items()})
         self.problems.extend(other.problems)
+        self.faulty.update(location + inner for inner in other.faulty)
 
 
 def read(path: Path | str) -> Document:
@@ -70,15 +84,24 @@ def read(path: Path | str) -> Document:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _refusal(path, f"the file has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read.")
-        text = path.read_text(encoding="utf-8")
-    except IsADirectoryError:
-        raise _refusal(path, "this is a folder; give the YAML file in it.") from None
-    except UnicodeDecodeError:
-        raise _refusal(path, "the file is not UTF-8 text.") from None
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise _refusal(path, "this is a folder; give the YAML file in it.")
+        if not stat.S_ISREG(mode):  # a pipe or a device may never end
+            raise _refusal(path, "this is no regular file; give a YAML file.")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise _refusal(path, f"the file has more than {MAX_BYTES:,} bytes, the most that are read.")
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, start = content.count(b"\n", 0, error.start) + 1, content.rfind(b"\n", 0, error.start) + 1
+        message = "the file is not UTF-8 text."
+        raise ConfigurationError([Problem(str(path), line, error.start - start + 1, message)]) from None
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise _refusal(path, "cannot be read: the path holds a NUL character.") from None
     return parse(text, str(path))
 
 
@@ -86,31 +109,65 @@ def parse(text: str, path: str) -> Document:
     """Parse YAML text; `path` names it in messages."""
     document = Document(path)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        loader = _Composer(text, document)
+        node = loader.get_single_node()
+    except yaml.reader.ReaderError as error:
+        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
+        message = f"this is not YAML: the character {chr(error.character)!r} is not allowed."
+        raise ConfigurationError([Problem(path, line, column, message)]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        reason = error.problem or error.context
         raise ConfigurationError([Problem(path, line, column, f"this is not YAML: {reason}.")]) from None
-    except RecursionError:
-        raise ConfigurationError([Problem(path, 0, 0, "values are nested too deeply.")]) from None
     if not isinstance(node, yaml.MappingNode):
         raise ConfigurationError([Problem(path, 1, 1, "the top level must be a mapping (key: value lines).")])
     document.value = _Builder(document).build(node, ())
     return document
 
 
-def scalar(text: str) -> Any:
-    """The value that `text` has on a YAML line: the right side of `--set key=value`."""
+def scalar(text: str) -> tuple[Any, list[str]]:
+    """The value that `text` has on a YAML line, the right side of `--set key=value`, and what is wrong with it."""
     try:
         document = parse(f"value: {text}", "--set")
     except ConfigurationError:
-        return text
-    return document.value["value"]
+        return text, []
+    if len(document.value) > 1:  # a line break, and then more than the one value
+        return text, []
+    return document.value["value"], [problem.message for problem in document.problems]
 
 
 def _refusal(path: Path, message: str) -> ConfigurationError:
     return ConfigurationError([Problem(str(path), 0, 0, message)])
+
+
+class _Composer(yaml.SafeLoader):
+    """PyYAML's reader of the node graph, with bounds, and without tags: those would say what a value is."""
+
+    def __init__(self, text: str, document: Document) -> None:
+        super().__init__(text)
+        self.document = document
+        self.values = 0
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One value and all in it; called for each by its parent."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        self.values += 1
+        self.depth += 1
+        if self.values > MAX_VALUES:
+            raise self._refusal(event, f"more than {MAX_VALUES:,} values.")
+        if self.depth > MAX_DEPTH:
+            raise self._refusal(event, f"values are nested more than {MAX_DEPTH} deep.")
+        if getattr(event, "tag", None) is not None:
+            self.document.problems += self._refusal(event, "tags (!...) are not allowed; write plain values.").problems
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def _refusal(self, event: Any, message: str) -> ConfigurationError:
+        mark = event.start_mark
+        return ConfigurationError([Problem(self.document.path, mark.line + 1, mark.column + 1, message)])
 
 
 class _Builder:
@@ -138,7 +195,7 @@ class _Builder:
             if isinstance(node, yaml.SequenceNode):
                 return [self.build(item, (*location, index)) for index, item in enumerate(node.value)]
             assert isinstance(node, yaml.ScalarNode)
-            return self._scalar(node)
+            return self._scalar(node, location)
         finally:
             self.open.pop()
 
@@ -157,14 +214,8 @@ class _Builder:
             result[key] = self.build(value_node, (*location, key), key_node)
         return result
 
-    def _scalar(self, node: yaml.ScalarNode) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, location: Location) -> Any:
         text = str(node.value)
-        standard = node.tag.startswith("tag:yaml.org,2002:")
-        if not standard:
-            self.document.problems.append(
-                self._problem(node, f"the tag {node.tag} is not allowed; write plain values.")
-            )
-            return text
         if node.style is not None:  # quoted or block text stays text
             return text
         if _NULL.match(text):
@@ -173,10 +224,12 @@ class _Builder:
             return text.lower() == "true"
         if _INT.match(text) and len(text) <= 20:
             return int(text)
-        if _FLOAT.match(text):
+        if _FLOAT.match(text) and math.isfinite(float(text)):
             return float(text)
-        if _NOT_FINITE.match(text):
-            self.document.problems.append(self._problem(node, f"{text} is not a finite number."))
+        if _FLOAT.match(text) or _NOT_FINITE.match(text):
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
+            self.document.problems.append(self._problem(node, f"{shown} is not a finite number."))
+            self.document.faulty.add(location)
             return 0.0
         return text
 

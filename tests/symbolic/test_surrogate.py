@@ -260,8 +260,9 @@ def test_expressions_load_neither_torch_nor_sympy():
         ("(-x)**-0.5", r"\left(-x\right)^{-0.5}"),
         ("x*3*2", r"x \cdot 3 \cdot 2"),
         ("1.5e-7*x/(x - 1)", r"\frac{1.5 \cdot 10^{-7} \, x}{x - 1}"),
-        ("(step(x) + 1)*2", r"\left(\left(\begin{cases} 1 & \text{for}\: x > 0 \\ 0 & \text{otherwise} \end{cases}\right)"
-         r" + 1\right) \cdot 2"),
+        ("(2 if x >= 0 else 3) + 1",
+         r"\left(\begin{cases} 2 & \text{for}\: x \ge 0 \\ 3 & \text{otherwise} \end{cases}\right)"
+         " + 1"),
         ("max(-x, exp(-x))", r"\max\left(-x, e^{-x}\right)"),
     ],
 )  # fmt: skip
