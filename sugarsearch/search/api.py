@@ -38,6 +38,7 @@ def search(
     *,
     final: Mapping[str, Any] | FinalConfig | None = None,
     observer: Observer | None = None,
+    allow_changes: bool = False,
     **settings: Any,
 ) -> StudyResult:
     """Search a surrogate for your own model and data, in this process; the same call resumes.
@@ -55,6 +56,7 @@ def search(
         run: the run folder.
         final: settings of the final table; by default controls ReLU and B-SiLU at the learning rates of the search.
         observer: told how it goes.
+        allow_changes: resume although packages have changed since the run began; the result's note says so.
         **settings: fields of SearchConfig (learning_rates, sampler, batch, seed, ...) and of ExecutionConfig
             (device, mode, threads).
 
@@ -65,7 +67,7 @@ def search(
         ConfigurationError: with every fault of space, recipe and settings.
         DataError: tensors that cannot be used.
         RunError: the folder is in use, or belongs to another study: other data (by fingerprint), another model
-            function (by name), recipe or space.
+            function (by name), recipe or space; or it was begun with other package versions.
         NothingFinishedError: every candidate failed.
     """
     split = tensor_split(train, val)
@@ -73,7 +75,7 @@ def search(
     space = load_space(space) if isinstance(space, str | Path) else space
     config = _study(_plain(space), recipe, trials, None if final is None else _plain(final), settings)
     executor = partial(InlineExecutor, split=split, model_factory=model_fn)
-    return run_study(config, run, observer, make_executor=executor, final_scoring=None)
+    return run_study(config, run, observer, make_executor=executor, final_scoring=None, allow_changes=allow_changes)
 
 
 def tune(
@@ -86,14 +88,17 @@ def tune(
     candidates: int = 24,
     overrides: Sequence[str] = (),
     observer: Observer | None = None,
+    allow_changes: bool = False,
 ) -> StudyResult:
-    """Find the best parameters of a family, such as B-SiLU's alpha; see `load.tune_study` for the arguments.
+    """Find the best parameters of a family, such as B-SiLU's alpha; the same call resumes.
+
+    See `load.tune_study` for the family, its ranges and overrides, and `run_study` for `allow_changes`.
 
     Returns:
         The result; `.best` is the surrogate with the highest screening score.
     """
     config = tune_study(family, data, model, ranges=ranges, candidates=candidates, overrides=overrides)
-    return run_study(config, run, observer)
+    return run_study(config, run, observer, allow_changes=allow_changes)
 
 
 def _study(
@@ -103,7 +108,7 @@ def _study(
     search = {name: settings[name] for name in settings if name not in _EXECUTION}
     unknown = [name for name in search if name not in _SEARCH]
     if unknown:
-        raise UnknownNameError("setting", unknown[0], [*_SEARCH, *_EXECUTION, "final", "observer"])
+        raise UnknownNameError("setting", unknown[0], [*_SEARCH, *_EXECUTION, "final", "observer", "allow_changes"])
     optimizer = recipe.get("optimizer", "sgd")
     kind = optimizer.get("name") if isinstance(optimizer, dict) else optimizer
     rates = search.setdefault("learning_rates", DEFAULT_RATES.get(str(kind), DEFAULT_RATES["sgd"]))

@@ -11,8 +11,9 @@ from optuna import Study, Trial
 from optuna.trial import TrialState
 
 from sugarsearch.config.schema import StudyConfig
-from sugarsearch.evaluation.jobs import SCREENING, Job, Progress, seed_of
-from sugarsearch.evaluation.records import Record, Status
+from sugarsearch.errors import RunError
+from sugarsearch.evaluation.jobs import SCREENING, Job, Progress, recipe_hash, seed_of
+from sugarsearch.evaluation.records import MACHINE_FAULTS, Record, RecordLog, Status
 from sugarsearch.search import trials
 from sugarsearch.search.results import ScreeningRow
 from sugarsearch.search.samplers import Proposal
@@ -124,6 +125,43 @@ def screening_row(index: int, proposal: Proposal, records: Sequence[Record]) -> 
         reason=next((record.reason for record in records if record.status is status and record.reason), ""),
         seconds=sum(record.seconds for record in records),
     )
+
+
+def confirm(rows: Sequence[ScreeningRow], config: StudyConfig, log: RecordLog) -> None:
+    """Set rows that a database holds against the records.
+
+    Raises:
+        ValueError: a row says other than its records, so the database is wrong.
+        RunError: rows whose records are missing, so records were lost; or the records cannot be read.
+    """
+    known: dict[str, list[Record]] = {}
+    recipe = recipe_hash(config.recipe)
+    for record in log.load() if rows else ():
+        if record.recipe == recipe:
+            known.setdefault(record.job.id, []).append(record)
+    lost, wrong = [], []
+    for row in rows:
+        proposal = Proposal(row.restore(), row.origin)
+        jobs = jobs_of(proposal, config)
+        if not all(job.id in known for job in jobs):
+            lost.append(row)
+            continue
+        found = screening_row(row.index, proposal, [_standing(known[job.id]) for job in jobs])
+        if (row.score, row.epochs_scores) != (found.score, found.epochs_scores):
+            wrong.append(row)
+    if lost:
+        raise RunError(
+            f"{log.path} lacks records of {len(lost)} of the {len(rows)} candidates that the run's database knows,\n"
+            f"the first of them candidate {lost[0].index}, {lost[0].label}. Restore the file, and resume. If they are\n"
+            "lost for good, delete study.db: the study is made again from the records that are left."
+        )
+    if wrong:
+        raise ValueError(f"its candidate {wrong[0].index} has another score than the records say")
+
+
+def _standing(records: Sequence[Record]) -> Record:
+    """Of the records of a settled job, that which counts: faults of the machine are tried again."""
+    return next((record for record in records if record.status not in MACHINE_FAULTS), records[-1])
 
 
 def rate_scores(jobs: Sequence[Job], values: Mapping[str, float]) -> dict[float, float]:

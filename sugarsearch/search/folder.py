@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ STUDY, RECORDS, DATABASE, HALL_OF_FAME, RESULTS, LOCK = (
     "lock",
 )
 HALL_SIZE = 20
+HOLDER_SIZE = 200  # characters of a lock file that are shown
 
 # What may differ when a study is resumed: how jobs are run, how long, how many candidates; not what is asked.
 FREE = ("description", "execution", "search.candidates", "search.time_limit", "search.trial_time_limit")
@@ -48,23 +50,23 @@ def held(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise RunError(f"{folder} cannot be a run folder: {error.strerror}. Give another.") from None
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as lock:
+    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            # Not through the file's buffer: closing would try again to write what found no room.
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except BlockingIOError:
-            holder = lock.read().strip() or "an unknown process"
+            holder = lock.read(HOLDER_SIZE).strip() or "another process"
             message = f"{folder} is in use by {holder}. Wait for it, stop it, or give another run folder."
             raise RunError(message) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+        except OSError as error:
+            raise RunError(f"{folder} cannot be locked: {error.strerror}. Make room there, or give another.") from None
         yield
 
 
-def settle(folder: Path, config: StudyConfig) -> None:
-    """Make `folder` the run of `config`, or check that it already is.
-
-    What a resumed study may change (`FREE`) is written anew.
+def check(folder: Path, config: StudyConfig) -> None:
+    """Refuse a `folder` that is not the run of `config` and cannot become it.
 
     Raises:
         RunError: the folder holds another study (the text is the difference) or something else.
@@ -78,22 +80,42 @@ def settle(folder: Path, config: StudyConfig) -> None:
                 f"{folder} holds a study that differs from the one given:\n{changed}\n"
                 "Undo the change to resume, or give another run folder."
             )
-    elif any(entry.name != LOCK for entry in folder.iterdir()):
+    elif any(entry.name != LOCK and not entry.name.startswith(f".{STUDY}.") for entry in folder.iterdir()):
+        # Beside the lock there may be what a controller killed in its first second was writing.
         raise RunError(f"{folder} is not empty and has no {STUDY}, so it is not a run. Give a new folder.")
+
+
+def settle(folder: Path, config: StudyConfig) -> None:
+    """Make `folder` the run of `config`; what a resumed study may change (`FREE`) is written anew.
+
+    Raises:
+        RunError: as `check`, or the folder cannot be written.
+    """
+    check(folder, config)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_atomically(path, text)
+    write_atomically(folder / STUDY, text)
+
+
+def identity(config: StudyConfig) -> str:
+    """Names a study by all that may not change."""
+    fixed = {key: text for key, text in _flat(config.model_dump(mode="json")).items() if not _is_free(key)}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def differences(stored: StudyConfig, given: StudyConfig) -> list[str]:
     """One line per setting that differs and may not: its dotted key, the stored value and the given one."""
     old, new = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
-    keys = [key for key in {**old, **new} if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
+    keys = [key for key in {**old, **new} if not _is_free(key)]
     absent = "(absent)"
     return [
         f"{key}: the run has {old.get(key, absent)}, given is {new.get(key, absent)}"
         for key in keys
         if old.get(key, absent) != new.get(key, absent)
     ]
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -8,10 +8,12 @@ are not run again. So a study whose database is lost is rebuilt on the way.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +26,8 @@ from sugarsearch.evaluation.executor import Executor, ProcessExecutor, Workload
 from sugarsearch.evaluation.jobs import SCREENING
 from sugarsearch.evaluation.records import RecordLog, Status
 from sugarsearch.search import folder as run_folder
-from sugarsearch.search import trials
-from sugarsearch.search.batch import Batch, Candidate, jobs_of
+from sugarsearch.search import provenance, trials
+from sugarsearch.search.batch import Batch, Candidate, confirm, jobs_of
 from sugarsearch.search.database import Mirror, mirror
 from sugarsearch.search.observer import Observer, Silent, StudyProgress
 from sugarsearch.search.pruning import BatchHalvingPruner
@@ -33,7 +35,7 @@ from sugarsearch.search.results import ScreeningRow, StudyResult, counts, ranked
 from sugarsearch.search.samplers import ProposingSampler, SpaceExhaustedError, make_sampler
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.final import FinalTable, final_table
+from sugarsearch.verdict.final import final_table
 from sugarsearch.verdict.test_data import OPEN, require
 
 MakeExecutor = Callable[[Workload, RecordLog], AbstractContextManager[Executor]]
@@ -48,6 +50,7 @@ def run_study(
     observer: Observer | None = None,
     make_executor: MakeExecutor = ProcessExecutor,
     final_scoring: str | None = TEST,
+    allow_changes: bool = False,
 ) -> StudyResult:
     """Run a study, or resume it where it stopped; ends with the final table and `results.json`.
 
@@ -57,9 +60,12 @@ def run_study(
         observer: told how it goes.
         make_executor: makes what runs the jobs; by default worker processes.
         final_scoring: what final runs are scored on; None: the validation split.
+        allow_changes: resume although package versions or data differ from those that the run began with; the
+            result's note says so.
 
     Raises:
-        RunError: the folder is in use, or belongs to another study (with the difference).
+        RunError: the folder is in use, belongs to another study, or was begun with other package versions or data
+            (with the difference); or its files are damaged, or cannot be written.
         NothingFinishedError: every candidate failed.
         SugarsearchError: data, model or device cannot be used.
     """
@@ -70,19 +76,32 @@ def run_study(
     if final_scoring == TEST:
         require(config.recipe.data)
     with run_folder.held(folder), _quiet_optuna():
-        run_folder.settle(folder, config)
+        run_folder.check(folder, config)
         log = RecordLog(folder / run_folder.RECORDS)
         workload = Workload(config.recipe, config.execution, config.search.trial_time_limit)
-        with (
-            mirror(folder / run_folder.DATABASE, config.name) as database,
-            make_executor(workload, log) as executor,
-        ):
-            rows, note = Screening(config, folder, observer, executor, database, sampler).run()
+        with make_executor(workload, log) as executor:
+            origin = provenance.settled(folder, config, executor.fingerprint(), allow_changes)
+            run_folder.settle(folder, config)
+            origin.save(folder)
+            verify = partial(confirm, config=config, log=log)
+            with mirror(folder / run_folder.DATABASE, config.name, origin.run, verify) as database:
+                rows, note = Screening(config, folder, observer, executor, database, sampler).run()
             final = final_table(
                 executor.evaluate, finalists(config, rows), config, scoring=final_scoring, on_stage=observer.stage
             )
-        result = _result(config, folder, rows, final, note, log, time.monotonic() - started)
+        result = StudyResult(
+            study=config.name,
+            folder=str(folder),
+            config=config.model_dump(mode="json"),
+            screening=rows,
+            final=final.to_json(),
+            versions=origin.versions,
+            device=log.load()[-1].device,
+            seconds=time.monotonic() - started,
+            note="; ".join(filter(None, (note, origin.caution))),
+        )
         result.save(folder / run_folder.RESULTS)
+        shutil.rmtree(log.checkpoints, ignore_errors=True)
     observer.finished(result)
     return result
 
@@ -108,8 +127,8 @@ class Screening:
             sampler=sampler,
             pruner=BatchHalvingPruner(pruning) if pruning else optuna.pruners.NopPruner(),
         )
-        self._study.add_trials(self._whole_batches())
-        self._rows = [trials.row_of(trial) for trial in self._study.get_trials(deepcopy=False)]
+        self._rows = self._whole_batches()
+        self._study.add_trials([trials.finished(row, config.space) for row in self._rows])
         self._resumed = len(self._rows)
         self._jobs_each = len(config.search.learning_rates) * config.search.replicates
         self._jobs_done = self._resumed * self._jobs_each
@@ -135,10 +154,10 @@ class Screening:
             note = f"{note}: the screening ended after {len(self._rows)} of {self._config.search.candidates} candidates"
         return self._rows, note
 
-    def _whole_batches(self) -> list[optuna.trial.FrozenTrial]:
-        """The mirrored trials, without those of a batch that was cut off or has since become larger."""
-        told, size = self._database.trials, self._config.search.batch
-        return told if len(told) >= self._config.search.candidates else told[: len(told) // size * size]
+    def _whole_batches(self) -> list[ScreeningRow]:
+        """The mirrored rows, without those of a batch that was cut off or has since become larger."""
+        told, size = self._database.rows, self._config.search.batch
+        return list(told if len(told) >= self._config.search.candidates else told[: len(told) // size * size])
 
     def _end_of_time(self) -> float | None:
         """When the screening must end; the jobs of earlier sittings have used up some of the time."""
@@ -227,29 +246,6 @@ def finalists(config: StudyConfig, rows: list[ScreeningRow]) -> list[Surrogate]:
     controls = {surrogate(text).identity for text in config.final.controls}
     found = [g for g in (row.restore() for row in ranked(rows)) if g.identity not in controls]
     return found[: config.final.finalists]
-
-
-def _result(
-    config: StudyConfig,
-    folder: Path,
-    rows: list[ScreeningRow],
-    final: FinalTable,
-    note: str,
-    log: RecordLog,
-    seconds: float,
-) -> StudyResult:
-    last = log.load()[-1]
-    return StudyResult(
-        study=config.name,
-        folder=str(folder),
-        config=config.model_dump(mode="json"),
-        screening=rows,
-        final=final.to_json(),
-        versions={**last.versions, "optuna": optuna.__version__},
-        device=last.device,
-        seconds=seconds,
-        note=note,
-    )
 
 
 @contextmanager

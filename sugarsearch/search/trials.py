@@ -7,13 +7,15 @@ dashboards and importances then say which properties of g matter. A family's own
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from optuna import Trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sugarsearch.config.schema import ParameterRange, SearchSpace
 from sugarsearch.search.results import ScreeningRow
@@ -75,14 +77,44 @@ def suggest(trial: Trial) -> None:
 
 
 def attach(trial: Trial, row: ScreeningRow) -> None:
-    """Write a candidate's row into the attributes of its trial."""
-    for name, value in dataclasses.asdict(row).items():
+    """Write a candidate's row into its trial's attributes."""
+    for name, value in _attributes(row).items():
         trial.set_user_attr(name, value)
 
 
 def row_of(trial: FrozenTrial) -> ScreeningRow:
-    """The row that `attach` wrote."""
-    return ScreeningRow(**trial.user_attrs)
+    """The row that `attach` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: there is none, or it is damaged.
+    """
+    value = dict(trial.user_attrs["row"])
+    if value.pop("check") != _check(value):
+        raise ValueError(f"the row of trial {trial.number} is damaged")
+    return ScreeningRow(**value)
+
+
+def finished(row: ScreeningRow, space: SearchSpace) -> FrozenTrial:
+    """The finished trial of a row, as its sampler and pruner knew it."""
+    named = described(row.restore(), row.origin, space)
+    return create_trial(
+        state=TrialState.PRUNED if row.status == "PRUNED" else TrialState.COMPLETE,
+        value=row.score,
+        params={name: value for name, (value, _) in named.items()},
+        distributions={name: distribution for name, (_, distribution) in named.items()},
+        user_attrs=_attributes(row),
+        intermediate_values=dict(enumerate(row.epochs_scores, start=1)),
+    )
+
+
+def _attributes(row: ScreeningRow) -> dict[str, Any]:
+    """The row as one attribute, for each costs 1.4 ms in SQLite; the label by itself, for Optuna's dashboard."""
+    value = dataclasses.asdict(row)
+    return {"label": row.label, "row": {**value, "check": _check(value)}}
+
+
+def _check(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _clipped(value: float, distribution: BaseDistribution) -> float:

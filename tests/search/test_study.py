@@ -17,7 +17,6 @@ from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError, RunError, UsageError
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.evaluation.records import RecordLog
-from sugarsearch.search import folder as run_folder
 from sugarsearch.search.load import load_study, tune_study
 from sugarsearch.search.observer import Silent, StudyProgress
 from sugarsearch.search.results import StudyResult
@@ -188,13 +187,6 @@ def test_a_changed_study_is_refused_and_harms_nothing(
     with pytest.raises(RunError, match=r"recipe.epochs: the run has 3, given is 4"):
         run(small("search.pruning={rungs: [1, 2], keep: 0.5}", "recipe.epochs=4"), folder)
     assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
-
-
-def test_a_damaged_database_is_named_with_its_remedy(pruned_config: StudyConfig, tmp_path: Path) -> None:
-    run_folder.settle(tmp_path, pruned_config)
-    (tmp_path / "study.db").write_text("no database" * 1000)
-    with pytest.raises(RunError, match="Delete it and resume"):
-        run(pruned_config, tmp_path)
 
 
 class Noting(Silent):
