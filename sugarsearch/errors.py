@@ -33,11 +33,8 @@ class UnknownNameError(SugarsearchError):
         self.nearest = nearest_names(given, self.known)
         hint = f"; did you mean {' or '.join(self.nearest)}?" if self.nearest else ""
         allowed = ", ".join(self.known) or "none"
-        super().__init__(
-            f"unknown {kind} {given!r}{hint} Known: {allowed}."
-            if hint
-            else f"unknown {kind} {given!r}. Known: {allowed}."
-        )
+        shown = repr(given if len(given) <= 80 else f"{given[:77]}...")
+        super().__init__(f"unknown {kind} {shown}{hint or '.'} Known: {allowed}.")
 
 
 class ExpressionError(SugarsearchError):
@@ -122,6 +119,8 @@ class NothingFinishedError(SugarsearchError):
 
 def nearest_names(given: str, known: Sequence[str], count: int = 3) -> tuple[str, ...]:
     """The up to `count` names of `known` most like `given`, best first."""
+    if len(given) > 100:  # no slip of the pen, and the comparison takes seconds for a million letters
+        return ()
     folded = {name.lower(): name for name in known}
     hits = difflib.get_close_matches(given.lower(), folded, n=count, cutoff=0.6)
     return tuple(folded[hit] for hit in hits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sugarsearch.errors import DataError
@@ -37,7 +38,7 @@ def unreadable(path: Path | str, error: OSError) -> DataError:
     """What to raise where `path` cannot be read."""
     if error.filename is not None:
         path = Path(error.filename)
-    if Path(path).is_symlink():
+    if os.path.islink(path):  # noqa: PTH114  Path's own raises where a name is too long
         return DataError(path, f"is a link that leads nowhere ({cause(error)}).", "Mend or remove it.")
     return DataError(path, f"cannot be read ({cause(error)}).", "Make it readable, or remove it.")
 
