@@ -78,6 +78,8 @@ def unpack(archive: Path, folder: Path) -> None:
             with tarfile.open(archive) as bundle:
                 _inspect(archive, ((member.name, member.size, member.isreg() or member.isdir()) for member in bundle))
                 bundle.extractall(folder, filter="data")
+                while bundle.fileobj and bundle.fileobj.read(_PIECE):
+                    pass  # at its very end a compressed file has its checksum
     except DataError:
         raise
     except Exception as error:  # the readers raise whatever the damage makes of their arithmetic

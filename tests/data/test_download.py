@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import socket
-import time
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sugarsearch.data import download
-from sugarsearch.data.download import fetch, unpack
+from sugarsearch.data.download import fetch
 from sugarsearch.errors import DataError
 
 CONTENT = bytes(range(256)) * 5000  # larger than one piece of the copy
@@ -81,33 +86,177 @@ def test_offline(target: Path) -> None:
 def test_a_server_that_says_nothing(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        start = time.monotonic()
         refused(f"http://127.0.0.1:{silent.getsockname()[1]}/file.bin", target, "cannot be downloaded .*timed out")
-    assert time.monotonic() - start < 3
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_unpacked(tmp_path: Path, pack, kind: str) -> None:
-    (tmp_path / "file").write_bytes(pack(kind, {"a/b.txt": b"hello", "c.txt": b""}))
-    unpack(tmp_path / "file", tmp_path / "out")
-    assert (tmp_path / "out" / "a" / "b.txt").read_bytes() == b"hello"
+Talk = Callable[[socket.socket], object]
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-@pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "..\\evil.txt"])
-def test_a_member_outside_the_folder_is_refused(tmp_path: Path, pack, kind: str, name: str) -> None:
-    (tmp_path / "file").write_bytes(pack(kind, {"fine.txt": b"fine", name: b"evil"}))
-    with pytest.raises(DataError, match="would be written outside its folder") as caught:
-        unpack(tmp_path / "file", tmp_path / "out")
-    assert caught.value.path == str(tmp_path / "file")
-    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+@pytest.fixture
+def server_that() -> Iterator[Callable[[Talk], str]]:
+    """(talk): the address of a server that hears a request and then does `talk` with the connection."""
+    listeners: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def serve(listener: socket.socket, talk: Talk) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(10)
+                connection.recv(1 << 16)
+                talk(connection)
+
+    def start(talk: Talk) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+        threads.append(threading.Thread(target=serve, args=(listener, talk)))
+        threads[-1].start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/file.bin"
+
+    yield start
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("damage", ["zip cut", "tar cut", "zip changed", "no archive"])
-def test_a_damaged_archive_is_refused(tmp_path: Path, pack, damage: str) -> None:
-    content = pack(damage[:3], {"a.txt": bytes(range(256)) * 40}) if damage != "no archive" else b"<html>sign in</html>"
-    middle = len(content) // 2
-    changed = content[:middle] + (bytes(8) + content[middle + 8 :] if damage == "zip changed" else b"")
-    (tmp_path / "file").write_bytes(changed)
-    with pytest.raises(DataError, match="cannot be unpacked"):
-        unpack(tmp_path / "file", tmp_path / "out")
+def head(*lines: str) -> bytes:
+    return "\r\n".join(("HTTP/1.1 200 OK", *lines, "", "")).encode()
+
+
+LENGTH = f"Content-Length: {len(CONTENT)}"
+
+
+def test_a_connection_that_breaks_midway(server_that, target: Path) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(head(LENGTH) + CONTENT[:300_000])
+        # Closed with a reset instead of an end.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    # What the reset overtakes is lost, so either the reset is seen or too few bytes are.
+    refused(server_that(talk), target, "cannot be downloaded .*reset|ended after")
+
+
+def test_a_server_that_stops_midway(server_that, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    over = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(head(LENGTH) + CONTENT[:300_000])
+        over.wait(20)
+
+    try:
+        refused(server_that(talk), target, "cannot be downloaded .*timed out")
+    finally:
+        over.set()
+
+
+def test_a_slow_server_that_goes_on_is_waited_for(server_that, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    pause = threading.Event()
+    content = CONTENT[:12]
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(head(f"Content-Length: {len(content)}"))
+        for byte in content:  # 1.2 s in all, more than twice the limit
+            pause.wait(0.1)
+            connection.sendall(bytes([byte]))
+
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    assert fetch(server_that(talk), md5, target).read_bytes() == content
+
+
+def test_a_server_without_an_end(server_that, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "LARGEST_DOWNLOAD", 5 << 20)
+
+    def talk(connection: socket.socket) -> None:
+        try:
+            connection.sendall(head())
+            while True:
+                connection.sendall(bytes(1 << 20))
+        except OSError:
+            pass  # the other side had enough
+
+    refused(server_that(talk), target, "sends more than 5,242,880 bytes")
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (head("Content-Length: 1000") + CONTENT, "has md5"),
+        (head("Content-Length: 99999999999999999999999") + CONTENT, "ended after 1280000 of 9999"),
+        (head("Transfer-Encoding: chunked") + b"1000\r\nshort", "cannot be downloaded .*IncompleteRead"),
+        (head("Transfer-Encoding: chunked") + b"xyz\r\n", "cannot be downloaded"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "cannot be downloaded .*SSH"),
+        (b"", "cannot be downloaded .*closed connection"),
+        (head(*["X: y"] * 200) + CONTENT, "cannot be downloaded .*headers"),
+        (head("X: " + "y" * 100_000) + CONTENT, "cannot be downloaded .*(more than|reset)"),
+        (head(), "has md5"),
+    ],
+)
+def test_a_server_that_lies_or_talks_nonsense(server_that, target: Path, reply: bytes, reason: str) -> None:
+    refused(server_that(lambda connection: connection.sendall(reply)), target, reason)
+
+
+@pytest.mark.parametrize("length", ["-5", "many", "1e3"])
+def test_a_length_that_is_no_number_is_not_believed(server_that, target: Path, length: str) -> None:
+    reply = head(f"Content-Length: {length}") + CONTENT
+    url = server_that(lambda connection: connection.sendall(reply))
+    assert fetch(url, MD5, target).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("code", ["301 Moved", "302 Found", "307 Temporary Redirect"])
+def test_a_redirect_without_end(server_that, target: Path, code: str) -> None:
+    reply = f"HTTP/1.1 {code}\r\nLocation: /file.bin\r\nContent-Length: 0\r\n\r\n".encode()
+    error = refused(server_that(lambda connection: connection.sendall(reply)), target, "infinite loop")
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "nonsense://x", "http://" + "x" * 300])
+def test_a_redirect_to_nowhere(server_that, target: Path, place: str) -> None:
+    reply = f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode()
+    refused(server_that(lambda connection: connection.sendall(reply)), target, "cannot be downloaded")
+
+
+@pytest.mark.parametrize("code", ["403 Forbidden", "404 Not Found", "500 Oops", "503 Busy"])
+def test_an_answer_that_is_an_error(server_that, target: Path, code: str) -> None:
+    reply = f"HTTP/1.1 {code}\r\nContent-Length: 4\r\n\r\nnope".encode()
+    refused(server_that(lambda connection: connection.sendall(reply)), target, f"cannot be downloaded .*{code[:3]}")
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "http://127.0.0.1:999999", "http://[::", "::::", "http://a b"])
+def test_a_proxy_that_is_nonsense(target: Path, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+    assert "proxy settings" in refused("http://192.0.2.1/file.bin", target, "cannot be downloaded").remedy
+
+
+def test_a_full_disk_is_not_called_a_fault_of_the_network(server, target: Path) -> None:
+    url, md5 = server.put("/file.bin", CONTENT)
+    code = f"""
+from pathlib import Path
+from sugarsearch.data.download import fetch
+from sugarsearch.errors import DataError
+try:
+    fetch({url!r}, {md5!r}, Path({str(target)!r}))
+except DataError as error:
+    print(error)
+"""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))  # noqa: E731
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=limit, check=True)
+    assert done.stdout.startswith(f"{target}: cannot be written (File too large). Free the space")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_written_over(server, target: Path) -> None:
+    target.parent.mkdir()
+    target.with_name("file.bin.part").write_bytes(CONTENT * 2)
+    url, md5 = server.put("/file.bin", CONTENT)
+    assert fetch(url, md5, target).read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
