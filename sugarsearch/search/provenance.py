@@ -98,7 +98,7 @@ def versions() -> dict[str, str]:
 
 def _differences(before: Provenance, now: Provenance) -> list[tuple[str, str, str]]:
     """Name, value then and value now of what has changed."""
-    old, new = ({**made.versions, "data": f"with fingerprint {made.data[:16]}"} for made in (before, now))
+    old, new = ({**made.versions, "data fingerprint": made.data} for made in (before, now))
     pairs = ((name, old.get(name, "none"), new.get(name, "none")) for name in {**old, **new})
     return [(name, then, here) for name, then, here in pairs if then != here]
 
