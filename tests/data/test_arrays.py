@@ -75,13 +75,37 @@ def test_take_keeps_the_order_and_has_its_own_fingerprint() -> None:
         (IMAGES, np.zeros(6, int), None, "only one class"),
         (IMAGES, LABELS, ["a", "b"], "label 2 but only 2 class names"),
         (np.full((6, 2), np.nan), LABELS, None, "NaN"),
+        (np.full((6, 2), -np.inf), LABELS, None, "infinite"),
+        (np.full((6, 2), 1e39), LABELS, None, "beyond float32"),
+        (torch.full((6, 2), torch.nan), torch.tensor(LABELS), None, "NaN"),
         ([[1.0], [2.0, 3.0]], [0, 1], None, "not an array"),
+        (torch.zeros(6, 2, dtype=torch.bfloat16), LABELS, None, "not an array"),
+        (torch.zeros(6, 2).to_sparse(), LABELS, None, "not an array"),
+        (torch.zeros(6, 2, device="meta"), LABELS, None, "not an array"),
+        (np.zeros((6, 2), complex), LABELS, None, "complex128"),
+        (np.full((6, 2), "pixel"), LABELS, None, "<U5"),
+        (None, LABELS, None, "shape"),
+        (np.zeros((6, 0)), LABELS, None, "at least one"),
+        (IMAGES, np.array([0, 1, 2, 3, 4, 6]), None, "label 6 with only 6 labels"),
+        (IMAGES, np.array([0, 0, 1, 1, 2, 2**62]), None, "label 4611686018427387904"),
+        (IMAGES, LABELS.astype(np.uint64) + np.uint64(2**64 - 2), None, "negative"),
+        (IMAGES, LABELS[:, None], None, r"shape \(6, 1\)"),
+        (IMAGES, np.eye(6, dtype=int), None, r"shape \(6, 6\)"),
+        (IMAGES, LABELS > 0, None, "labels of type bool"),
+        (IMAGES, None, None, "labels of type object"),
+        (IMAGES, LABELS, 3, "class names of type int"),
     ],
 )
 def test_unfit_tensors_are_refused(inputs, labels, classes, reason) -> None:
     with pytest.raises(DataError, match=reason) as caught:
         from_pairs({"train": (inputs, labels)}, classes, "mine")
     assert caught.value.path.startswith("mine")
+
+
+@pytest.mark.parametrize("given", [None, IMAGES, (IMAGES,), (IMAGES, LABELS, LABELS), "ab"])
+def test_what_is_no_pair_is_refused(given) -> None:
+    with pytest.raises(DataError, match="a pair of inputs and labels"):
+        from_pairs({"train": given})
 
 
 def test_splits_of_different_kinds_are_refused() -> None:

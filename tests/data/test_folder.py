@@ -167,6 +167,12 @@ def test_names_that_are_not_allowed(tree: Path, name: str) -> None:
         import_folder(tree, name)
 
 
+@pytest.mark.parametrize("size", [0, -5, 4097, 10**9])
+def test_sizes_that_are_not_allowed(tree: Path, size: int) -> None:
+    with pytest.raises(UsageError, match=f"size {size} is not allowed; give pixels from 1 to 4096"):
+        import_folder(tree, "pets", size=size)
+
+
 def test_a_taken_name_needs_overwrite(tree: Path) -> None:
     import_folder(tree, "pets")
     (tree / "train" / "cat" / "000.png").unlink()

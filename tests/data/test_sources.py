@@ -35,6 +35,16 @@ def wrong():
     return [1, 2, 3]
 def broken():
     raise RuntimeError("the disk is on fire")
+def leaves():
+    raise SystemExit(5)
+def crooked():
+    return {"train": 5}
+def gap():
+    x, y = pair(30)
+    return {"train": (x, y * 2)}
+def from_file():
+    x, y = pair(30)
+    return {"train": (x + np.float32(np.loadtxt("number.txt")), y)}
 """
 
 
@@ -94,12 +104,38 @@ def test_a_users_loader(loader: str, function: str, classes: tuple[str, ...]) ->
     [
         ("wrong", DataError, "something else than pairs"),
         ("broken", DataError, "raised RuntimeError: the disk is on fire"),
+        ("leaves", DataError, "raised SystemExit: 5"),
+        ("crooked", DataError, "a pair of inputs and labels"),
         ("missing", UsageError, "has no 'missing'"),
     ],
 )
 def test_a_wrong_loader(loader: str, function: str, error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=reason):
         open_training(DataConfig(name=f"{loader}:{function}"))
+
+
+def test_a_class_without_an_image_is_named(loader: str) -> None:
+    with pytest.raises(DataError, match="has 30 training images, and none of class 1, 3"):
+        training_split(DataConfig(name=f"{loader}:gap"))
+
+
+def test_what_a_loader_gives_is_known_by_its_content(loader: str, tmp_path: Path) -> None:
+    prints = []
+    for number in ("1", "1", "2"):
+        (tmp_path / "number.txt").write_text(number)
+        parts = training_split(DataConfig(name=f"{loader}:from_file"))
+        prints.append((parts.train.fingerprint, parts.validation.fingerprint))
+    assert prints[0] == prints[1]
+    assert prints[0][0] != prints[2][0]
+    assert prints[0][1] != prints[2][1]
+
+
+def test_an_imported_set_is_known_by_its_content(tree: Path) -> None:
+    before = import_folder(tree, "pets")
+    pictures = sorted((tree / "train" / "dog").iterdir())
+    assert import_folder(tree, "pets", overwrite=True).fingerprint == before.fingerprint
+    pictures[0].write_bytes(pictures[1].read_bytes())
+    assert import_folder(tree, "pets", overwrite=True).fingerprint != before.fingerprint
 
 
 def test_a_module_that_is_not_there() -> None:
