@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,10 @@ Run = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N, in place of the study's.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes that train, in place of the study's.")]
+AllowChanges = Annotated[
+    bool,
+    typer.Option("--allow-changes", help="Resume although packages or data differ from those that the run began with."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,16 +37,35 @@ def search(
     run: Run = None,
     device: Device = None,
     workers: Workers = None,
+    allow_changes: AllowChanges = False,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
     """Run or resume a study; ends with a table on fresh seeds, and pictures.
 
     Example: `sugarsearch search quickstart --workers 2`
+
+    **Stop** with Ctrl-C (or SIGTERM): it ends after the training step at hand; a second Ctrl-C ends it at once.
+
+    **Resume** with the same command. Finished trainings are never run again, whatever ended the search: a stop,
+    kill -9, a crash, a full disk or a power cut. Trainings cut off go on from their last checkpoint. With one worker
+    and no time limits the results are those of a search that was never stopped. More candidates, other workers
+    and other time limits may be given when resuming; any other change of the study is refused, and so are changed
+    packages or data without `--allow-changes`.
+
+    **The run folder** must be on a local disk, for network file systems do not keep locks well. It holds:
+
+    - `records.jsonl`: every finished training, on the disk before anything else is done with it. Keep this file: it
+      can rebuild `study.db`, and nothing can rebuild it.
+    - `study.yaml`, `run.json`: the study; the packages and data that it began with.
+    - `study.db`: the candidates told so far; optuna-dashboard may read it at any time.
+    - `checkpoints/`: the state of trainings under way; removed at the end.
+    - `hall_of_fame.csv`, then `results.json`, `table.md` and `figures/`: what was found.
+    - `lock`: says who runs the study. One controller at a time; a lock left behind by a dead one does no harm.
     """
     from sugarsearch.search.load import load_study
 
-    _run(load_study(study, [*_execution(device, workers), *(overrides or ())]), run, as_json)
+    _run(load_study(study, [*_execution(device, workers), *(overrides or ())]), run, as_json, allow_changes)
 
 
 def tune(
@@ -56,19 +80,22 @@ def tune(
     run: Run = None,
     device: Device = None,
     workers: Workers = None,
+    allow_changes: AllowChanges = False,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
     """Find the best alpha (or other parameters) of a family; ends with a curve of score over alpha.
 
     Example: `sugarsearch tune b_silu --data cifar10 --model small_conv --set recipe.data.train_limit=5000`
+
+    The same command resumes; `sugarsearch search --help` says how to stop and what the run folder keeps.
     """
     from sugarsearch.search.load import tune_study
 
     settings = [*_execution(device, workers), *(overrides or ())]
     given = dict(map(_range, ranges or ()))
     config = tune_study(family, data, model, ranges=given or None, candidates=candidates, overrides=settings)
-    _run(config, run, as_json)
+    _run(config, run, as_json, allow_changes)
 
 
 def report(
@@ -86,21 +113,20 @@ def report(
     _print_result(result, write_report(result, run), as_json)
 
 
-def _run(config: StudyConfig, run: Path | None, as_json: bool) -> None:
+def _run(config: StudyConfig, run: Path | None, as_json: bool, allow_changes: bool) -> None:
     folder = run or Path("runs") / config.name
     progress = progress_console()
     # Before the seconds that loading torch takes.
     progress.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    from sugarsearch.cli.signals import stoppable
+    from sugarsearch.evaluation.executor import ProcessExecutor
     from sugarsearch.report.build import write_report
     from sugarsearch.report.live import watch
     from sugarsearch.search.study import run_study
 
-    try:
-        with watch(progress) as observer:
-            result = run_study(config, folder, observer)
-    except KeyboardInterrupt:
-        progress.print("stopped; the same command resumes where it was.", highlight=False)
-        raise
+    with stoppable() as stop, watch(progress) as observer:
+        executor = partial(ProcessExecutor, stop=stop)
+        result = run_study(config, folder, observer, executor, allow_changes=allow_changes)
     _print_result(result, write_report(result, folder), as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib
 import math
 import platform
 import time
@@ -121,6 +122,8 @@ class Bench:
         Raises:
             DataError, UsageError: the data cannot be used.
         """
+        # torch's first optimiser imports this, for 1.5 s or more, which no job's time limit should pay for.
+        importlib.import_module("torch._dynamo")
         split = split or training_split(workload.recipe.data)
         self._recipe, self._recipe_hash, self._device = workload.recipe, recipe_hash(workload.recipe), device
         self._factory = model_factory

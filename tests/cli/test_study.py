@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +10,6 @@ from typer.testing import CliRunner, Result
 
 from sugarsearch.cli import app
 from sugarsearch.search.results import StudyResult
-from sugarsearch.symbolic.library import surrogate
 
 STUDY = """\
 name: tiny
@@ -143,28 +137,3 @@ def test_bad_input_is_one_message_and_exit_code_2(
     assert part in result.stderr
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == [], "a refused command leaves no run folder"
-
-
-def test_ctrl_c_ends_a_search_with_code_130_and_says_how_to_go_on(study: Path) -> None:
-    folder = study.parent / "stopped"
-    command = [
-        sys.executable,
-        "-c",
-        "from sugarsearch.cli import main; main()",
-        "search",
-        str(study),
-        "--run",
-        str(folder),
-    ]
-    command += ["--set", "search.candidates=4000"]
-    environment = {**os.environ, "PYTHONWARNINGS": ""}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    records = folder / "records.jsonl"
-    while process.poll() is None and not (records.exists() and records.stat().st_size):
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert "the same command resumes" in stderr
-    assert "Traceback" not in stderr
-    assert surrogate("relu").label in records.read_text()

@@ -179,6 +179,44 @@ def test_failures_of_candidates_stay_their_own(log: RecordLog, make_recipe: Make
     assert [r.status for r in log.load()].count(Status.COMPLETED) == 1
 
 
+class Explosive(Mlp):
+    """A user's network that is spoilt by the arithmetic `spoil` on its hidden units."""
+
+    def __init__(self, spoil: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.spoil = spoil
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        hidden = self[2](self[1](self[0](input)))
+        logits: torch.Tensor = self[3](hidden + self.spoil(hidden))
+        return logits
+
+
+@pytest.mark.parametrize("batch_size", [64, 1000], ids=["many steps", "one step"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda hidden: 0 * torch.exp(1e4 * hidden),  # zero times infinity
+        lambda hidden: torch.exp(1e4 * hidden),  # infinity
+        lambda hidden: torch.sqrt(0 * hidden),  # 0 forward; infinite slope backward
+        lambda hidden: hidden * 1e38,  # finite in single precision, until the loss takes its exponential
+    ],
+    ids=["0 * inf", "inf", "gradient", "overflow"],
+)
+def test_what_is_not_finite_ends_a_job_within_its_epoch_at_chance(
+    log: RecordLog,
+    make_recipe: MakeRecipe,
+    make_jobs: MakeJobs,
+    spoil: Callable[[torch.Tensor], torch.Tensor],
+    batch_size: int,
+) -> None:
+    recipe = make_recipe(epochs=3).model_copy(update={"batch_size": batch_size})
+    for record in run(log, recipe, make_jobs(epochs=3), model_factory=lambda: Explosive(spoil)):
+        assert record.status == Status.DIVERGED
+        assert record.reason == "the loss is not finite after epoch 1"
+        assert (record.scores, record.value) == ((), 0.1)
+
+
 def test_populations_are_cut_into_even_chunks(
     log: RecordLog, make_recipe: MakeRecipe, make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
