@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -12,26 +17,72 @@ from sugarsearch.cli.data import register as register_data
 from sugarsearch.cli.inspect import register as register_inspect
 from sugarsearch.cli.study import register as register_study
 from sugarsearch.cli.train import register as register_train
-from sugarsearch.errors import ConfigurationError, SugarsearchError
+from sugarsearch.errors import ConfigurationError, SugarsearchError, SugarsearchWarning
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+SYSTEM_FAULT = 2
+
+_ROOM = "Make room, and give the same command again."
+_RIGHTS = "Choose a place that you may use."
+_FILES = "Raise the limit (`ulimit -n`), or use fewer workers."
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.ENAMETOOLONG: "Give a shorter path.",
+    errno.EIO: "The disk, or what it hangs on, is faulty.",
+}
 
 
 class Commands(TyperGroup):
     """Turns the errors users are meant to meet into one message on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; anything but a SugarsearchError or Ctrl-C is a bug and keeps its traceback."""
+        """Run the command; what is no SugarsearchError, no Ctrl-C and no fault of the system keeps its traceback."""
         try:
-            return super().invoke(ctx)
+            with _plain_warnings():
+                return super().invoke(ctx)
         except SugarsearchError as error:
             # Faults of files begin with file:line:column, which editors and terminals follow.
-            prefix = "" if isinstance(error, ConfigurationError) else "sugarsearch: "
-            print(f"{prefix}{error}", file=sys.stderr)
+            _say(str(error) if isinstance(error, ConfigurationError) else f"sugarsearch: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            print("sugarsearch: stopped by Ctrl-C.", file=sys.stderr)
+            _say("sugarsearch: stopped by Ctrl-C.")
             raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # the reader of a pipe has gone: click ends without a word
+        except OSError as error:
+            if error.errno is None:
+                raise  # raised by a library for reasons of its own
+            place = f"{error.filename}: " if error.filename else ""
+            _say(f"sugarsearch: {place}{error.strerror}. {_REMEDIES.get(error.errno, '')}".rstrip())
+            raise typer.Exit(SYSTEM_FAULT) from None
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """What users should know is one line, without the line of code that says it."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **named: Any) -> None:
+            if issubclass(category, SugarsearchWarning):
+                _say(f"sugarsearch: warning: {message}")
+            else:
+                usual(message, category, *place, **named)
+
+        warnings.showwarning = show
+        yield
+
+
+def _say(text: str) -> None:
+    """Print on stderr; what a terminal would obey, in a path from elsewhere, is shown as its escape."""
+    print("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text), file=sys.stderr)
 
 
 app = typer.Typer(
@@ -72,4 +123,6 @@ for register in (register_study, register_train, register_inspect, register_data
 
 def main() -> None:
     """Entry point of the `sugarsearch` script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
     app()

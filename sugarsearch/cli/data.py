@@ -75,12 +75,16 @@ def check_data(
 
     Example: `sugarsearch data check digits`
     """
+    from sugarsearch.config.objects import refuse_standard_library
     from sugarsearch.config.schema import DataConfig
     from sugarsearch.data.manage import check
+    from sugarsearch.data.paths import require_utf8
     from sugarsearch.errors import UsageError
 
     if not name:
         raise UsageError("an empty name is no data set; `sugarsearch data list` shows those there are.")
+    refuse_standard_library(name)
+    require_utf8(name)
     _print_summary(check(DataConfig(name=name, root=root)), as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ def show(
     from sugarsearch.symbolic.library import surrogate
 
     g = surrogate(text, **_parameters(overrides or []))
+    _refuse_no_picture(plot)
     facts = _facts(g)
     if plot is not None:
         from sugarsearch.report.figures import surrogate_figure
@@ -42,7 +44,7 @@ def show(
 
         facts["picture"] = str(save(surrogate_figure(g), plot))
     if as_json:
-        print_json({"surrogate": g.to_json(), **facts})
+        print_json({"surrogate": g.to_json(), **{name: _json(value) for name, value in facts.items()}})
     else:
         print_facts([(_TITLES.get(name, name), _words(value)) for name, value in facts.items() if value is not None])
 
@@ -105,23 +107,41 @@ def _facts(g: Surrogate) -> dict[str, Any]:
     }
 
 
+def _json(value: Any) -> Any:
+    """`value`, with null for a number that is not finite."""
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _words(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if math.isfinite(value) else "not finite"
     return " to ".join(map(_words, value)) if isinstance(value, list) else str(value)
 
 
 def _parameters(overrides: list[str]) -> dict[str, float]:
     from sugarsearch.errors import UsageError
 
-    values = {}
+    values: dict[str, float] = {}
     for text in overrides:
-        name, _, value = text.partition("=")
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name in values:
+            raise UsageError(f"--set gives {name} twice; give it once.")
         try:
-            values[name.strip()] = float(value)
+            values[name] = float(value)
         except ValueError:
-            raise UsageError(f"--set {text!r} is not allowed; write name=number, such as alpha=1.67.") from None
+            name = ""
+        if not name:
+            raise UsageError(f"--set {text!r} is not allowed; write name=number, such as alpha=1.67.")
     return values
+
+
+def _refuse_no_picture(plot: Path | None) -> None:
+    from sugarsearch.errors import UsageError
+
+    if plot is not None and (plot.suffix.lower() != ".png" or plot.is_dir()):
+        raise UsageError(f"--plot {str(plot)!r} is not allowed; give a file whose name ends in .png.")
 
 
 def _space_facts(space: SearchSpace) -> list[tuple[str, str]]:

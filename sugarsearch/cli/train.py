@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +33,7 @@ def train(
         str, typer.Option("--surrogate", metavar="NAME|EXPR", help="The backward pass; relu is plain ReLU.")
     ] = "relu",
     learning_rate: Annotated[float, typer.Option("--lr", help="Base learning rate.")] = 0.01,
-    epochs: Annotated[int, typer.Option("--epochs")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training data.")] = 10,
     optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")] = "sgd",
     seed: Annotated[int, typer.Option("--seed", help="Of the weights and the order of batches.")] = 0,
     out: Annotated[
@@ -73,15 +74,19 @@ def train(
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write a state_dict for `torch.load(path, weights_only=True)`; killed half way, the old file is still there."""
+    """Write a state_dict for `torch.load(path, weights_only=True)`; killed half way, the old file is still there.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     import torch
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    from sugarsearch.search.results import replacing
+
+    content = io.BytesIO()  # of a disk that is full, torch itself says nothing that helps
+    torch.save(state, content)
+    with replacing(path) as file:
+        file.write(content.getbuffer())
 
 
 def _prepare(request: TrainingRequest) -> TrainingRun:
@@ -141,7 +146,18 @@ def _summary(request: TrainingRequest, reports: list[EpochReport], out: Path | N
 
 
 def _refuse_unwritable(out: Path | None) -> None:
+    """By writing there: rights alone do not tell (a read-only disk, a name too long), and training costs hours."""
     from sugarsearch.errors import UsageError
 
-    if out is not None and (not out.parent.is_dir() or out.is_dir()):
-        raise UsageError(f"--out {out} cannot be written: it must be a file in a folder that exists.")
+    if out is None:
+        return
+    try:
+        if out.is_dir():
+            raise IsADirectoryError(None, "Is a folder")
+        probe = out.with_name(f".{out.name}.{os.getpid()}")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"--out {str(out)!r} cannot be written ({error.strerror}); give a file in a folder that exists."
+        ) from None

@@ -82,8 +82,7 @@ def check(document: yamlfile.Document, model: type[M], names: Names | None = Non
         # JSON mode is strict about types and still takes a list for a tuple.
         result = model.model_validate_json(json.dumps(value), context={"names": names})
     except ValidationError as error:
-        known = document.faulty
-        faults = [f for f in error.errors() if not any(f["loc"][: len(place)] == place for place in known)]
+        faults = [fault for fault in error.errors() if not _is_known(document, fault)]
         problems = problems + [
             _problem(document, model, fault) for fault in faults if not _is_a_consequence(fault, faults)
         ]
@@ -98,7 +97,7 @@ def apply_overrides(document: yamlfile.Document, overrides: Sequence[str]) -> No
         key, sign, value = text.partition("=")
         keys = tuple(key.strip().split("."))
         if not sign or not all(keys) or len(keys) > _MAX_KEYS:
-            message = f"--set {_shown(text)} is not allowed; write key.key=value, such as recipe.epochs=3."
+            message = f"{_shown(text)} is not allowed; write key.key=value, such as recipe.epochs=3."
             document.problems.append(Problem("--set", 0, 0, message))
             continue
         place = yamlfile.Position(f"--set {text if len(text) <= 80 else text[:77] + '...'}", 0, 0)
@@ -166,6 +165,15 @@ def _expand_names(model: type[BaseModel], value: dict[str, Any]) -> None:
             value[key] = {"name": given}
         elif isinstance(given, dict):
             _expand_names(inner, given)
+
+
+def _is_known(document: yamlfile.Document, fault: Any) -> bool:
+    """Whether it comes of a value that was refused before: it lies in it, or is ours about what it is part of."""
+    where = fault["loc"]
+    return any(
+        where[: len(place)] == place or (fault["type"] == "sugarsearch" and place[: len(where)] == where)
+        for place in document.faulty
+    )
 
 
 def _is_a_consequence(fault: Any, faults: Sequence[Any]) -> bool:

@@ -23,11 +23,13 @@ def is_object_name(text: str) -> bool:
 def refuse_standard_library(text: str) -> None:
     """Refuse `os:system` and the like: what a configuration calls is a user's code, not Python's own.
 
+    Other text, such as a known name or a folder, passes.
+
     Raises:
         UsageError: `text` names an object of the standard library.
     """
     top = text.partition(":")[0].partition(".")[0]
-    if top in sys.stdlib_module_names:
+    if is_object_name(text) and top in sys.stdlib_module_names:
         raise UsageError(
             f"{text}: {top} is a module of Python's standard library, which configurations do not call. "
             "Name an object of a module of yours; if it is called so, rename it."

@@ -8,6 +8,7 @@ layer lies below the ones that own them.
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Annotated, Any, Literal, Protocol, cast
 
 from pydantic import (
@@ -23,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sugarsearch.config.objects import is_object_name, refuse_standard_library
+from sugarsearch.config.objects import refuse_standard_library
 from sugarsearch.errors import SugarsearchError
 
 OptionValue = bool | int | float | str
@@ -83,11 +84,16 @@ def _option(value: Any, check: ValidatorFunctionWrapHandler) -> OptionValue:
 
 
 def _user_code(name: str) -> str:
-    if is_object_name(name):
-        try:
-            refuse_standard_library(name)
-        except SugarsearchError as error:
-            raise fault(str(error)) from None
+    try:
+        refuse_standard_library(name)
+    except SugarsearchError as error:
+        raise fault(str(error)) from None
+    return name
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name):
+        raise fault(f"{name!r} is no device; write auto, cpu, cuda or cuda:N.")
     return name
 
 
@@ -286,7 +292,7 @@ class ExecutionConfig(Strict):
     checkpoint_seconds: how often a training run keeps its state, to go on from after a kill.
     """
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     mode: Literal["auto", "eager", "compiled", "population"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

@@ -104,7 +104,7 @@ def test_overrides_set_values_and_are_named_in_faults(folder: Path) -> None:
         ("recipe.schedule={milestones: [3]}", "belong to schedule 'milestones'"),
         ("search.sampler=tpe", "tunes families"),
         ("space.gain=own", "ranks gain"),
-        ("execution.device=gpu", "match pattern"),
+        ("execution.device=gpu", "write auto, cpu, cuda or cuda:N"),
         ("recipe.batch_size=true", "valid integer"),
         ("name=../up", "match pattern"),
     ],
