@@ -22,6 +22,19 @@ def expanded(path: str | Path) -> Path:
         raise DataError(path, "begins with the home of a user that does not exist.", "Write the whole path.") from error
 
 
+def require_utf8(path: str | Path, part: str | None = None) -> None:
+    """Refuse what could not be written into records and tables: all of `path`, or a `part` of it alone.
+
+    Raises:
+        DataError: bytes in it are not UTF-8.
+    """
+    try:
+        (part or str(path)).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise DataError(shown, "has a name that is not UTF-8.", "Rename it.") from error
+
+
 def is_folder(path: Path) -> bool:
     """Whether `path` is a folder, links followed.
 
