@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sugarsearch.config.objects import is_object_name
-from sugarsearch.data.paths import expanded, is_folder
+from sugarsearch.data.paths import expanded, is_folder, require_utf8
 from sugarsearch.errors import DataError, UnknownNameError
 
 Kind = Literal["known", "imported", "folder", "loader"]
@@ -27,9 +27,11 @@ def data_root(root: str | Path | None = None) -> Path:
     """Where caches and downloads lie: `root`, else $SUGARSEARCH_DATA, else ~/.cache/sugarsearch.
 
     Raises:
-        DataError: it begins with the home of an unknown user.
+        DataError: it begins with the home of an unknown user, or cannot be written into a record.
     """
-    return expanded(root or os.environ.get("SUGARSEARCH_DATA") or "~/.cache/sugarsearch")
+    place = expanded(root or os.environ.get("SUGARSEARCH_DATA") or "~/.cache/sugarsearch")
+    require_utf8(place)
+    return place
 
 
 def imported_names(root: str | Path | None = None) -> list[str]:

@@ -23,7 +23,7 @@ from rich.progress import track
 
 from sugarsearch.data.arrays import SPLITS, Indices, SplitName
 from sugarsearch.data.cache import Content
-from sugarsearch.data.paths import cause, is_folder, unreadable
+from sugarsearch.data.paths import cause, is_folder, require_utf8, unreadable
 from sugarsearch.data.stratify import hold_out
 from sugarsearch.errors import DataError
 
@@ -88,7 +88,9 @@ def scan_splits(root: Path, folders: Mapping[SplitName, Path]) -> Tree:
     labels: dict[SplitName, Indices] = {}
     for split, folder in folders.items():
         inside = [entry for entry in _entries(folder) if stat.S_ISDIR(entry[1].st_mode)]
-        found = tuple(_class_name(path) for path, _ in inside)
+        found = tuple(path.name for path, _ in inside)
+        for path, _ in inside:
+            require_utf8(path, path.name)
         if len(found) < 2:
             reason = f"has {len(found)} class folders ({', '.join(found)})." if found else "has no class folders."
             raise DataError(folder, reason, "Give one folder of images for each of at least two classes.")
@@ -180,16 +182,6 @@ def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
         return [(path, path.stat()) for path in sorted(folder.iterdir()) if path.name[0] != "."]
     except OSError as error:
         raise unreadable(folder, error) from error
-
-
-def _class_name(folder: Path) -> str:
-    """A class is named in records and tables, which are UTF-8."""
-    try:
-        folder.name.encode()
-    except UnicodeEncodeError as error:
-        shown = os.fsencode(folder).decode(errors="backslashreplace")
-        raise DataError(shown, "has a name that is not UTF-8.", "Rename the folder; its name is a class.") from error
-    return folder.name
 
 
 def _pixels(path: Path, size: int | None) -> npt.NDArray[np.uint8]:

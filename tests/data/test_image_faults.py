@@ -181,7 +181,7 @@ def test_names_that_are_not_utf8(tree: Path) -> None:
     (moved / "train" / "cat").rename(moved / "train" / odd)
     with pytest.raises(DataError, match=r"not UTF-8") as caught:
         import_folder(moved, "others")
-    str(caught.value).encode()
+    assert caught.value.path.endswith(r"\xff\xfe/train/\xff\xfe")
 
 
 def test_a_long_folder_name_still_has_a_cache(tree: Path) -> None:
