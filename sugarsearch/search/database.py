@@ -7,6 +7,8 @@ the file is in SQLite's WAL mode.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +23,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import DBAPIError
 
 from sugarsearch.errors import RunError, SugarsearchWarning
-from sugarsearch.search import trials
+from sugarsearch.search import bulk, trials
 from sugarsearch.search.results import ScreeningRow
 
 BUSY_SECONDS: Final = 30.0
@@ -45,8 +47,8 @@ class Mirror:
     rows: of the trials that it held when it was opened.
     """
 
-    def __init__(self, path: Path, study: optuna.Study, rows: Sequence[ScreeningRow]) -> None:
-        self._path, self._study, self.rows, self._count = path, study, rows, len(rows)
+    def __init__(self, path: Path, study: optuna.Study, schema: str, rows: Sequence[ScreeningRow]) -> None:
+        self._path, self._study, self._schema, self.rows, self._count = path, study, schema, rows, len(rows)
 
     def extend(self, working: Sequence[FrozenTrial]) -> None:
         """Add the trials of the working study that are not there yet; all must be finished.
@@ -56,7 +58,11 @@ class Mirror:
         """
         new = working[self._count :]
         with _machine(self._path):
-            self._study.add_trials(new)
+            if self._schema == bulk.SCHEMA:
+                with closing(_connect(self._path)) as connection:
+                    bulk.insert_trials(connection, self._study.study_name, self._count, new)
+            else:
+                self._study.add_trials(new)
         self._count += len(new)
 
 
@@ -78,12 +84,12 @@ def mirror(path: Path, name: str, run: str, verify: Verify) -> Iterator[Mirror]:
             if not path.exists():
                 _make(path, name, run)
             try:
-                study, rows = stack.enter_context(_checked(path, name, run, verify))
+                found = stack.enter_context(_checked(path, name, run, verify))
             except _UnusableError as fault:
                 _set_aside(path, str(fault))
                 _make(path, name, run)
-                study, rows = stack.enter_context(_checked(path, name, run, verify))
-        yield Mirror(path, study, rows)
+                found = stack.enter_context(_checked(path, name, run, verify))
+        yield found
 
 
 class _UnusableError(Exception):
@@ -91,8 +97,8 @@ class _UnusableError(Exception):
 
 
 @contextmanager
-def _checked(path: Path, name: str, run: str, verify: Verify) -> Iterator[tuple[optuna.Study, list[ScreeningRow]]]:
-    """The database's study and its rows, once all of it is found to be this run's."""
+def _checked(path: Path, name: str, run: str, verify: Verify) -> Iterator[Mirror]:
+    """The mirror, once all of it is found to be this run's."""
     with ExitStack() as stack:
         try:
             _check_file(path)  # before Optuna, which writes
@@ -105,6 +111,7 @@ def _checked(path: Path, name: str, run: str, verify: Verify) -> Iterator[tuple[
                 raise _UnusableError("it is of another run")
             rows = _rows(study)
             verify(rows)
+            found = Mirror(path, study, storage.get_current_version(), rows)
         except (RunError, _UnusableError):
             raise
         except Exception as error:  # Optuna meets a garbled file with whatever it makes of it
@@ -112,7 +119,7 @@ def _checked(path: Path, name: str, run: str, verify: Verify) -> Iterator[tuple[
                 raise
             text = str(_origin(error)).splitlines()
             raise _UnusableError(text[0] if text else type(error).__name__) from None
-        yield study, rows
+        yield found
 
 
 def _check_file(path: Path) -> None:
@@ -135,6 +142,8 @@ def _make(path: Path, name: str, run: str) -> None:
     with _opened(new) as storage:
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
         study.set_user_attr("run", run)
+    if Path(f"{new}-wal").exists():  # it holds what could not be moved into the file when that was closed
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     new.rename(path)
 
 

@@ -21,7 +21,7 @@ import pytest
 from optuna.trial import TrialState
 
 from sugarsearch.errors import RunError, SugarsearchWarning
-from sugarsearch.search import database, trials
+from sugarsearch.search import bulk, database, trials
 from sugarsearch.search.database import mirror
 from sugarsearch.search.observer import Silent
 from sugarsearch.search.results import ScreeningRow
@@ -215,6 +215,31 @@ def test_optunas_own_tools_find_all_that_a_dashboard_shows(tiny_study: Any) -> N
     assert [list(trial.intermediate_values.values()) for trial in study.trials] == [row.epochs_scores for row in rows]
     assert [trial.user_attrs["label"] for trial in study.trials] == [row.label for row in rows]
     assert all({"nodes", "gain", "g(0)", "origin"} <= trial.params.keys() for trial in study.trials)
+
+
+@pytest.mark.parametrize("schema", [bulk.SCHEMA, "another"])
+def test_what_is_inserted_is_what_optuna_would_have_written(
+    tiny_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: str
+) -> None:
+    """Every table, row by row; where Optuna's tables have another version, they are written by Optuna itself."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tiny_study.folder / 'study.db'}")
+    assert storage.get_current_version() == bulk.SCHEMA
+    storage.engine.dispose()
+    monkeypatch.setattr(bulk, "SCHEMA", schema)
+    new = load(tiny_study.folder).trials
+    with mirror(tmp_path / "study.db", "tiny", "run", lambda rows: None) as held:
+        held.extend(new[:4])
+        held.extend(new)
+    oracle = optuna.create_study(storage=f"sqlite:///{tmp_path / 'oracle.db'}", study_name="tiny", direction="maximize")
+    oracle.set_user_attr("run", "run")
+    oracle.add_trials(new)
+    assert tables(tmp_path / "study.db") == tables(tmp_path / "oracle.db")
+
+
+def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(path)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: sorted(connection.execute(f"SELECT * FROM {name}")) for name in names}
 
 
 def test_a_resumed_sampler_knows_the_trials_as_they_were(tiny_study: Any) -> None:

@@ -163,8 +163,6 @@ def test_a_search_from_python_takes_the_flag_too(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 from sugarsearch.config import loader
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.evaluation.executor import InlineExecutor
@@ -198,7 +196,12 @@ elif where == "run.json":
 elif where == "study.yaml":
     before(folder, "write_atomically")
 else:
-    event.listen(Engine, "after_cursor_execute", lambda c, cursor, statement, *rest: where in statement and step())
+    connect = database._connect
+    def traced(path):
+        connection = connect(path)
+        connection.set_trace_callback(lambda statement: where in statement and step())
+        return connection
+    database._connect = traced
 run_study(loader.load(sys.argv[1], StudyConfig), sys.argv[2], Observer(), make_executor=InlineExecutor)
 """
 
