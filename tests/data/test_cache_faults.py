@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -131,26 +132,18 @@ def test_two_processes_at_once_build_once(place: Path) -> None:
     assert sorted(path.name for path in place.parent.iterdir()) == [".mine.lock", "mine"]
 
 
-def test_who_waits_says_so(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    inside, go = threading.Event(), threading.Event()
-
-    def slow(content: Content) -> None:
-        inside.set()
-        assert go.wait(10)
-        build(content)
-
-    first = threading.Thread(target=open_cached, args=(place, "train", "mine", "origin", slow))
-    first.start()
-    assert inside.wait(10)
-    second = threading.Thread(target=open_cached, args=(place, "train", "mine", "origin", build))
-    second.start()
-    said = ""
-    while second.is_alive() and "\n" not in said:
-        said += capfd.readouterr().err
-    go.set()
-    first.join(10)
-    second.join(10)
-    assert said == f"waiting for another process that prepares {place}\n"
+def test_who_waits_says_so(place: Path) -> None:
+    with place.with_name(".mine.lock").open("w") as held, start(place) as process:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert process.stdin
+        assert process.stderr
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.stderr.readline() == f"waiting for another process that prepares {place}\n"
+        assert not place.exists()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        said = process.communicate(timeout=30)
+    assert said == (f"{cache.read_manifest(place).parts['train'].fingerprint}\n", "")
 
 
 @pytest.mark.parametrize("limit", [0, 100, 5_000, 153_000, 154_000])
