@@ -250,9 +250,9 @@ def finalists(config: StudyConfig, rows: list[ScreeningRow]) -> list[Surrogate]:
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Optuna would log every trial and study; its level is the caller's again afterwards."""
+    """Optuna would log every study, and how it fares with a garbled database; its level is the caller's afterwards."""
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield
     finally:

@@ -17,9 +17,13 @@ from torch import nn
 
 import sugarsearch as ss
 from sugarsearch.errors import RunError
+from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.evaluation.records import RecordLog
+from sugarsearch.search.load import tune_study
+from sugarsearch.search.observer import Silent, StudyProgress
 from sugarsearch.search.provenance import versions
 from sugarsearch.search.results import StudyResult
+from sugarsearch.search.study import run_study
 
 PACKAGES = {"sugarsearch", "torch", "numpy", "optuna", "sympy", "python"}
 
@@ -159,6 +163,28 @@ def test_a_search_from_python_takes_the_flag_too(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"optuna: the run has 4\.0\.0"):
         call()
     assert "optuna 4.0.0 became" in call(allow_changes=True).note
+
+
+class StopError(Exception):
+    """Stands for whatever ends a controller."""
+
+
+class StopAfterBatch(Silent):
+    def progress(self, progress: StudyProgress) -> None:
+        raise StopError
+
+
+def test_a_family_tuned_by_tpe_resumes_to_the_uninterrupted_result(tiny_study: Any, tmp_path: Path) -> None:
+    """The sampler learns from the trials' parameters, which are made again from their rows."""
+    overrides = ["recipe.data.train_limit=100", "recipe.data.test_limit=100", "recipe.epochs=1", "execution.threads=1"]
+    overrides += ["recipe.model.options.depth=2", "search.batch=12", "final.replicates=2", "final.learning_rates=[0.1]"]
+    config = tune_study("b_silu", "digits", "deep_narrow_mlp", candidates=24, overrides=overrides)
+    whole = run_study(config, tmp_path / "whole", make_executor=InlineExecutor)
+    assert len({row.parameters.get("alpha") for row in whole.screening[12:]}) == 12
+    with pytest.raises(StopError):
+        run_study(config, tmp_path / "stopped", StopAfterBatch(), make_executor=InlineExecutor)
+    resumed = run_study(config, tmp_path / "stopped", make_executor=InlineExecutor)
+    assert tiny_study.told_by(resumed) == tiny_study.told_by(whole)
 
 
 KILLED = """
