@@ -10,14 +10,19 @@ import dataclasses
 import json
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
+from sugarsearch.errors import RunError
 from sugarsearch.evaluation.records import RecordLog
+from sugarsearch.search.database import Mirror, mirror
 from sugarsearch.search.results import StudyResult
 
 STUDY = """\
@@ -112,6 +117,10 @@ def whole(study: Path) -> Path:
     return folder
 
 
+def database(folder: Path) -> AbstractContextManager[Mirror]:
+    return mirror(folder / "study.db", "tiny", "run", lambda rows: None)
+
+
 def is_refusal(said: str, folder: Path) -> bool:
     """Whether it names a file of the run, says that there is no room and what to do, in one line."""
     is_whole = said.startswith(f"refused: {folder}") and "room" in said and "\n" not in said
@@ -130,6 +139,7 @@ def test_a_disk_that_is_full_from_the_start_stops_the_study_cleanly(study: Path,
     assert jobs(folder) == jobs(whole)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_costs_no_record_and_repeats_none(study: Path, whole: Path) -> None:
     folder = study.parent / "filling"
     _, *steps, last = chain(study, folder, "stop", "grow+0", "grow+5000", "grow+15000", "grow+5000", UNLIMITED)
@@ -140,6 +150,28 @@ def test_a_disk_that_fills_up_costs_no_record_and_repeats_none(study: Path, whol
     assert last["said"] == "done"
     assert told(folder) == told(whole)
     assert jobs(folder) == jobs(whole)
+
+
+def test_a_new_database_is_not_taken_away_from_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk SQLite cannot move the log into the file; a reader that holds the log has the same effect."""
+    create_study = optuna.create_study
+    with ExitStack() as readers:
+
+        def create_under_a_reader(**options: Any) -> optuna.Study:
+            study = create_study(**options)
+            reader = readers.enter_context(closing(sqlite3.connect(tmp_path / "study.db.new", isolation_level=None)))
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM studies").fetchall()
+            return study
+
+        monkeypatch.setattr(optuna, "create_study", create_under_a_reader)
+        with pytest.raises(RunError, match=r"study\.db cannot be used: No space left"), database(tmp_path):
+            pass
+    assert not (tmp_path / "study.db").exists()
+    monkeypatch.undo()
+    with database(tmp_path) as mirrored:
+        assert mirrored.rows == []
+    assert (tmp_path / "study.db").exists()
 
 
 def command_line(
@@ -193,6 +225,7 @@ def test_search_on_a_full_disk_stops_with_one_message_and_the_same_command_goes_
     assert (folder / "records.jsonl").read_bytes().startswith(between)
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written_is_refused_and_left_as_it_was(study: Path, whole: Path) -> None:
     home = study.parent / "locked"
     run = home / "run"
