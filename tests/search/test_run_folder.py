@@ -132,3 +132,23 @@ def test_hall_of_fame_lists_the_finished_best_first(tmp_path: Path, screening_ro
         ("2", "0", "0.4"),
     ]
     assert "sigmoid" in table[0]["formula"]
+
+
+def test_a_folder_whose_controller_died_while_it_began_is_taken(tmp_path: Path, config: StudyConfig) -> None:
+    with run_folder.held(tmp_path):
+        (tmp_path / ".study.yaml.99999999").write_text("name: qui")
+        run_folder.settle(tmp_path, config)
+    assert load_study(tmp_path / "study.yaml") == config
+    assert not (tmp_path / ".study.yaml.99999999").exists()
+
+
+def test_a_lock_file_with_anything_in_it_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_bytes(b"\xff\x00 process 1 on nowhere")
+    with run_folder.held(tmp_path):
+        assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
+
+
+def test_what_may_change_on_resume_is_no_part_of_a_studys_identity(config: StudyConfig) -> None:
+    own = run_folder.identity(config)
+    assert run_folder.identity(load_study("quickstart", ["execution.workers=2", "search.candidates=99"])) == own
+    assert run_folder.identity(load_study("quickstart", ["search.seed=1"])) != own
