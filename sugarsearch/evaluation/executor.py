@@ -186,7 +186,7 @@ class ProcessExecutor(LoggedExecutor):
         match message:
             case {"event": "ready"}:
                 worker.ready = True
-                self._told = Place(message["classes"], message["fingerprint"], message["device"])
+                self._welcome(Place(message["classes"], message["fingerprint"], message["device"]))
             case {"event": "active"}:
                 self._false_starts = 0
                 worker.begin(message["jobs"], message["seconds"])
@@ -211,6 +211,20 @@ class ProcessExecutor(LoggedExecutor):
                 worker.spent = worker.spent or any(r.status is Status.OUT_OF_MEMORY for r in records)
                 return records
         return []
+
+    def _welcome(self, place: Place) -> None:
+        """Of a worker that has opened its data: all must have the same.
+
+        Raises:
+            RunError: a folder has changed meanwhile, or a loader gives other data each time.
+        """
+        if self._told is not None and place.fingerprint != self._told.fingerprint:
+            raise RunError(
+                f"a worker has other training data ({place.fingerprint}) than those before it "
+                f"({self._told.fingerprint}). Data must not change during a run: a loader of yours must give the same "
+                "each time, with a seed of its own if it draws at random."
+            )
+        self._told = place
 
     def _ask(self, task: Round) -> None:
         """Once all workers wait at the rung, hear the judge and tell them who stops."""

@@ -211,3 +211,30 @@ def test_a_worker_killed_while_it_starts_is_replaced_but_not_for_ever(
                 list(executor.evaluate(make_jobs()))
     assert all(record.status == Status.COMPLETED for record in log.load())
     assert len((tmp_path / "deaths").read_text()) == (3 if starts else 4)
+
+
+_CHANGING = """
+import numpy as np
+
+def load():
+    part = np.random.default_rng().normal(size=(60, 8)).astype("float32"), np.arange(60) % 3
+    return part, part
+"""
+
+
+def test_workers_whose_data_differ_are_refused(
+    tmp_path: Path, make_recipe: MakeRecipe, make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "changing.py").write_text(_CHANGING)
+    recipe = make_recipe()
+    data = recipe.data.model_copy(update={"name": "changing:load", "train_limit": None})
+    workload = Workload(
+        recipe.model_copy(update={"data": data}), ExecutionConfig(device="cpu", threads=1, workers=2, mode="eager")
+    )
+    with (
+        ProcessExecutor(workload, RecordLog(tmp_path / "records.jsonl")) as executor,
+        pytest.raises(RunError, match="a loader of yours must give the same each time"),
+    ):
+        for rate in range(1, 400):  # until the second worker has started too
+            list(executor.evaluate(make_jobs(rates=(rate / 1000,))))
