@@ -232,9 +232,13 @@ def test_workers_whose_data_differ_are_refused(
     workload = Workload(
         recipe.model_copy(update={"data": data}), ExecutionConfig(device="cpu", threads=1, workers=2, mode="eager")
     )
+
+    def until_the_second_worker_has_started(executor: ProcessExecutor) -> None:
+        for rate in range(1, 400):
+            list(executor.evaluate(make_jobs(rates=(rate / 1000,))))
+
     with (
         ProcessExecutor(workload, RecordLog(tmp_path / "records.jsonl")) as executor,
         pytest.raises(RunError, match="a loader of yours must give the same each time"),
     ):
-        for rate in range(1, 400):  # until the second worker has started too
-            list(executor.evaluate(make_jobs(rates=(rate / 1000,))))
+        until_the_second_worker_has_started(executor)
