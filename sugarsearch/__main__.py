@@ -1,0 +1,5 @@
+"""`python -m sugarsearch`: the command line."""
+
+from sugarsearch.cli import main
+
+main()
