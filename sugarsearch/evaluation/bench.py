@@ -290,7 +290,6 @@ class Bench:
 
     def _record(self, course: Course, mode: Mode) -> Record:
         assert course.status is not None
-        last = course.last
         return Record(
             job=course.job,
             recipe=self._recipe_hash,
@@ -301,8 +300,8 @@ class Bench:
             seconds=round(course.seconds, 3),
             versions=versions(),
             scores=tuple(course.scores),
-            dead_units=last.dead_units if last else None,
-            sparsity=last.sparsity if last else None,
+            dead_units=tuple(course.dead_units),
+            sparsity=tuple(course.sparsity),
             reason=course.reason,
         )
 

@@ -23,11 +23,15 @@ T = TypeVar("T")
 
 @dataclass
 class Course:
-    """How a job fares: accuracies so far, the last finite report, seconds of training; status None while it goes on."""
+    """How a job fares, by epoch as far as its run is finite, and in seconds of training; status None while it goes on.
+
+    Accuracies are exact; dead units and sparsity are shares to 4 digits, for records keep them of every epoch.
+    """
 
     job: Job
     scores: list[float] = field(default_factory=list)
-    last: EpochReport | None = None
+    dead_units: list[float] = field(default_factory=list)
+    sparsity: list[float] = field(default_factory=list)
     seconds: float = 0.0
     status: Status | None = None
     reason: str = ""
@@ -36,16 +40,26 @@ class Course:
         """The job ends, for `reason`."""
         self.status, self.reason = status, reason
 
+    def add(self, report: EpochReport) -> None:
+        """The job has trained one more epoch."""
+        self.scores.append(report.accuracy)
+        self.dead_units.append(round(report.dead_units, 4))
+        self.sparsity.append(round(report.sparsity, 4))
+
+    def go_back(self, epoch: int) -> None:
+        """Be what the course was after `epoch` epochs."""
+        for values in (self.scores, self.dead_units, self.sparsity):
+            del values[epoch:]
+
     def snapshot(self) -> dict[str, Any]:
         """Plain values for `restore`."""
-        last = None if self.last is None else dataclasses.asdict(self.last)
-        status = None if self.status is None else str(self.status)
-        return {"scores": self.scores, "last": last, "seconds": self.seconds, "status": status, "reason": self.reason}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "job"}
+        return {**values, "status": None if self.status is None else str(self.status)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Be as far as the course was when `snapshot` was taken."""
         self.scores, self.seconds, self.reason = list(snapshot["scores"]), snapshot["seconds"], snapshot["reason"]
-        self.last = None if snapshot["last"] is None else EpochReport(**snapshot["last"])
+        self.dead_units, self.sparsity = list(snapshot["dead_units"]), list(snapshot["sparsity"])
         self.status = None if snapshot["status"] is None else Status(snapshot["status"])
 
 
@@ -145,7 +159,7 @@ class Group:
         """End the jobs of these ids at a rung; those that a checkpoint has carried beyond it go back there."""
         dropped = [i for i, course in enumerate(self.courses) if course.job.id in ids and course.status is None]
         for index in dropped:
-            del self.courses[index].scores[rung:]
+            self.courses[index].go_back(rung)
         self._drop(dropped, Status.PRUNED)
         self._release()
 
@@ -199,8 +213,7 @@ class Group:
     def _take(self, reports: Sequence[EpochReport], run: TrainingRun) -> None:
         for report in reports:
             if report.finite:
-                self.courses[report.member].scores.append(report.accuracy)
-                self.courses[report.member].last = report
+                self.courses[report.member].add(report)
         lost = [report.member for report in reports if not report.finite]
         self._drop(lost, Status.DIVERGED, f"the loss is not finite after epoch {run.epoch}")
 

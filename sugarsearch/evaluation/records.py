@@ -52,7 +52,7 @@ class Record:
         status: how it ended.
         classes: how many classes the data has.
         scores: accuracy on the job's scoring data after each epoch, as far as the run stayed finite.
-        dead_units, sparsity: shares at the last of those epochs; None if there is none.
+        dead_units, sparsity: shares after each of those epochs, to 4 digits; empty where nobody is left to say.
         seconds: the job's part of the time that its computation took; members of a population share evenly.
         versions: of the packages that matter.
         reason: of a failure, empty otherwise.
@@ -70,8 +70,8 @@ class Record:
     seconds: float
     versions: Mapping[str, str]
     scores: tuple[float, ...] = ()
-    dead_units: float | None = None
-    sparsity: float | None = None
+    dead_units: tuple[float, ...] = ()
+    sparsity: tuple[float, ...] = ()
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -85,10 +85,13 @@ class Record:
             raise ValueError(f"there are {len(self.scores)} scores for {self.job.epochs} epochs")
         if self.status in (Status.COMPLETED, Status.PRUNED) and not self.scores:
             raise ValueError(f"a job that is {self.status} has at least one score")
-        shares = [share for share in (self.dead_units, self.sparsity) if share is not None]
-        strange = [share for share in (*self.scores, *shares) if not isinstance(share, float) or not 0 <= share <= 1]
+        shares = (*self.scores, *self.dead_units, *self.sparsity)
+        strange = [share for share in shares if not isinstance(share, float) or not 0 <= share <= 1]
         if strange:
             raise ValueError(f"{strange[0]!r} is no accuracy or share; it must be a number from 0 to 1")
+        if not len(self.dead_units) == len(self.sparsity) in (0, len(self.scores)):
+            counts = f"{len(self.dead_units)} and {len(self.sparsity)}"
+            raise ValueError(f"dead_units and sparsity have {counts} values for {len(self.scores)} scores")
         texts = (self.recipe, self.device, self.reason, *self.versions, *self.versions.values())
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"recipe, device, reason and versions must be texts, not {texts}")
@@ -138,8 +141,8 @@ class Record:
             "classes": self.classes,
             "scores": list(self.scores),
             "gain": self.gain,
-            "dead_units": self.dead_units,
-            "sparsity": self.sparsity,
+            "dead_units": list(self.dead_units),
+            "sparsity": list(self.sparsity),
             "seconds": self.seconds,
             "versions": dict(self.versions),
             "reason": self.reason,
@@ -159,14 +162,16 @@ class Record:
         job = Job.from_json(given.pop("job"))
         if job.id != value["job_id"]:
             raise ValueError(f"job_id {value['job_id']} does not fit the job, whose id is {job.id}")
-        status, scores = Status(given.pop("status")), tuple(given.pop("scores"))
-        record = cls(job=job, status=status, scores=scores, **given)
+        status = Status(given.pop("status"))
+        courses: dict[str, Any] = {name: tuple(given.pop(name)) for name in _COURSES}
+        record = cls(job=job, status=status, **courses, **given)
         if record.score != value["score"]:
             raise ValueError(f"score {value['score']} does not fit the last of the scores, {record.score}")
         return record
 
 
 _DERIVED: Final = frozenset({"job_id", "score", "gain"})
+_COURSES: Final = ("scores", "dead_units", "sparsity")
 _NAMES: Final = _DERIVED | {field.name for field in fields(Record)}
 
 

@@ -69,6 +69,7 @@ def make_record() -> Callable[..., Record]:
     """A record of two epochs, as if it had been trained."""
 
     def make(job: Job, status: Status = Status.COMPLETED, scores: Sequence[float] = (0.25, 0.5)) -> Record:
-        return Record(job, "recipe", "eager", "cpu", status, 10, 1.5, {"torch": "2"}, tuple(scores), 0.1, 0.5, "")
+        shares = (0.125,) * len(scores)
+        return Record(job, "recipe", "eager", "cpu", status, 10, 1.5, {"torch": "2"}, tuple(scores), shares, shares, "")
 
     return make

@@ -78,8 +78,8 @@ def test_records_say_what_single_runs_give(log: RecordLog, make_recipe: MakeReci
         assert record.mode == "population"
         assert record.scores == pytest.approx(alone(job, recipe), abs=0.012)  # one of 90 images may tip over
         assert record.seconds > 0
-        assert record.sparsity is not None
-        assert 0 < record.sparsity < 1
+        assert len(record.sparsity) == len(record.dead_units) == job.epochs
+        assert all(0 <= dead <= sparse < 1 for dead, sparse in zip(record.dead_units, record.sparsity, strict=True))
         assert record.versions["torch"] == torch.__version__
     assert len({record.scores for record in records.values()}) > 4
     eager = by_id(run(RecordLog(log.path.with_name("eager")), recipe, jobs[:2], execution=EAGER))
