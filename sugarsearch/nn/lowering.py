@@ -41,8 +41,6 @@ def _minimum(a: Value, b: Value) -> Tensor:
 
 
 def _select(condition: Any, mask: Any, a: Any, b: Any) -> Any:
-    if not isinstance(condition, Tensor):
-        return a if mask else b
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):  # two numbers would take torch's default dtype
         a = torch.full_like(condition, a)
     return torch.where(mask, a, b)
@@ -79,7 +77,7 @@ TORCH: dict[str, Callable[..., Value]] = {
     "if_positive": lambda c, a, b: _select(c, c > 0, a, b),
     "if_nonnegative": lambda c, a, b: _select(c, c >= 0, a, b),
 }
-"""Each operator on tensors, with Python numbers for some but not all of its arguments (a condition may be one)."""
+"""Each operator on tensors, with Python numbers for some but not all of its arguments; a condition is a tensor."""
 
 if TORCH.keys() != OPERATORS.keys():
     raise ImportError(f"operators without a torch form, or the reverse: {sorted(TORCH.keys() ^ OPERATORS.keys())}")

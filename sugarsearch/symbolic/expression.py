@@ -125,7 +125,7 @@ def parameter(name: str) -> Expression:
 
 
 def call(op: str, *args: Expression) -> Expression:
-    """The operator `op` applied to `args`; a call on constants only becomes its value.
+    """The operator `op` applied to `args`; a call on constants only becomes its value, a decided condition its branch.
 
     Raises:
         UnknownNameError: no such operator.
@@ -140,6 +140,8 @@ def call(op: str, *args: Expression) -> Expression:
         _check_power(*args)
     if all(argument.is_constant for argument in args):
         return _fold(op, args)
+    if op in _CONDITIONALS and args[0].is_constant:
+        return args[1] if _fold(op, (args[0], constant(1), constant(0))).value else args[2]
     return Expression(op, args)
 
 

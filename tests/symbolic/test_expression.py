@@ -193,3 +193,16 @@ def test_expressions_are_immutable_and_hashable():
     assert {parse("x + 1"), parse("x+1"), Expression("x")} == {parse("x + 1"), X}
     with pytest.raises(AttributeError):
         X.op = "y"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "branch"),
+    [
+        ("exp(2 if 1 > 0 else x)", "7.38905609893065"),
+        ("exp(2 if 0 > 0 else x)", "exp(x)"),
+        ("x*(3 if 0 >= 0 else x)", "x*3"),
+        ("x*(3 if -1 >= 0 else x)", "x*x"),
+    ],
+)
+def test_a_condition_of_numbers_is_decided_at_once(text: str, branch: str) -> None:
+    assert str(parse(text)) == branch
