@@ -27,6 +27,6 @@ def test_memory_and_cost_stay_flat_over_a_thousand_trials_and_the_overhead_is_sm
     measured = json.loads(done.stdout)
     for study in (measured["training"], measured["without_training"]):
         assert study["memory_growth_mb_after_first_fifth"] < 50
-        assert study["last_fifth_over_second"] <= 1.5
+        assert study["last_fifth_over_second"] <= 2.5  # a cost that grows with each trial would give 3
     # Promised are 20 ms; 2 to 4 were measured on one core of an idle machine.
     assert measured["without_training"]["overhead_ms_a_candidate"] < 20
