@@ -57,7 +57,7 @@ search:
   tournament: 3
   learning_rates: [0.003, 0.01]
   pruning: {rungs: [3, 6], keep: 0.5}
-final: {learning_rates: [0.003, 0.01, 0.03], tuning_replicates: 2, replicates: 10}
+final: {learning_rates: [0.003, 0.01, 0.03], rerun: {candidates: 3, replicates: 2}, replicates: 10}
 execution: {device: cpu, threads: 1, checkpoint_seconds: 0.3}
 """
 
@@ -230,7 +230,7 @@ def _orphans(search: Search, tally: Tally) -> int:
 
 def _kill(process: subprocess.Popen[bytes], search: Search, chance: random.Random) -> str:
     """SIGKILL to the controller, to one of its workers, or to all at once; says to whom."""
-    target = chance.choices(["controller", "worker", "both"], [6, 3, 1])[0]
+    target = chance.choices(["controller", "worker", "both"], [5, 4, 1])[0]
     workers = [number for number in search.processes() if number != process.pid]
     if not workers:
         target = "controller"
@@ -302,24 +302,46 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=1, help="searches tortured side by side")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--add", action="store_true", help="to what the results file has counted, with other seeds")
     given = parser.parse_args()
-    started = time.monotonic()
+    started, before = time.monotonic(), _counted(given.out) if given.add else {}
     with tempfile.TemporaryDirectory() as folder:
         tally = soak(given.kills, given.seed, given.lanes, Path(folder))
+    counted = {"minutes": round((time.monotonic() - started) / 60, 1), **tally.to_json()}
     result = {
         "what": "searches killed by SIGKILL at random moments while they start and train, and resumed",
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, CPU, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, CPU, {os.cpu_count()} cores, {given.lanes} searches side by side",
         "versions": dict(versions()),
-        "seed": given.seed,
-        "lanes": given.lanes,
-        "minutes": round((time.monotonic() - started) / 60, 1),
-        **tally.to_json(),
+        "seeds": [*before.get("seeds", []), given.seed],
+        **{name: _sum(name, before.get(name), value) for name, value in counted.items()},
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     broken = tally.records_lost + tally.trainings_run_twice + tally.orphans + tally.other_ends + len(tally.failures)
     return int(broken > 0)
+
+
+def _counted(path: Path) -> dict[str, Any]:
+    """What earlier calls have counted with the same versions."""
+    counted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if counted and counted["versions"] != dict(versions()):
+        raise SystemExit(f"{path} was counted with {counted['versions']}, here are {dict(versions())}.")
+    return counted
+
+
+def _sum(name: str, before: Any, now: Any) -> Any:
+    if before is None:
+        return now
+    if isinstance(now, dict):
+        return dict(Counter(before) + Counter(now))
+    return (
+        max(before, now)
+        if name.startswith("slowest")
+        else round(before + now, 1)
+        if name == "minutes"
+        else before + now
+    )
 
 
 if __name__ == "__main__":
