@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from sugarsearch.nn.activation import SugarReLU
     from sugarsearch.nn.surgery import apply, remove
     from sugarsearch.search.api import search, tune
+    from sugarsearch.search.export import export
     from sugarsearch.symbolic.library import surrogate
     from sugarsearch.symbolic.surrogate import Surrogate
 
     __version__: str
 
-__all__ = ["SugarReLU", "Surrogate", "__version__", "apply", "remove", "search", "surrogate", "tune"]
+__all__ = ["SugarReLU", "Surrogate", "__version__", "apply", "export", "remove", "search", "surrogate", "tune"]
 
 _HOMES = {
     "SugarReLU": "sugarsearch.nn.activation",
     "Surrogate": "sugarsearch.symbolic.surrogate",
     "apply": "sugarsearch.nn.surgery",
+    "export": "sugarsearch.search.export",
     "remove": "sugarsearch.nn.surgery",
     "search": "sugarsearch.search.api",
     "surrogate": "sugarsearch.symbolic.library",

@@ -6,7 +6,7 @@ from sugarsearch.config.schema import OptionValue
 from sugarsearch.data.catalog import kind_of
 from sugarsearch.errors import UnknownNameError, UsageError
 from sugarsearch.models.catalog import check_model
-from sugarsearch.symbolic.library import family, surrogate
+from sugarsearch.symbolic.library import family, is_file_name, surrogate
 from sugarsearch.symbolic.operators import OPERATORS
 
 
@@ -14,7 +14,12 @@ class Catalogue:
     """The names of the layers below; implements `config.schema.Names`, whose docstring states the contract."""
 
     def surrogate(self, text: str) -> None:
-        """Refuse text that is neither a known surrogate nor an expression of x."""
+        """Refuse text that is neither a known surrogate nor an expression of x.
+
+        A file may change while a study lasts, so that a study holds the text itself.
+        """
+        if is_file_name(text):
+            raise UsageError(f"{text!r} is a file; write the g that stands under its search.queue instead.")
         surrogate(text)
 
     def operator(self, name: str, arity: int) -> None:

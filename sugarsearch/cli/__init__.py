@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from sugarsearch.cli.data import register as register_data
+from sugarsearch.cli.export import register as register_export
 from sugarsearch.cli.inspect import register as register_inspect
 from sugarsearch.cli.study import register as register_study
 from sugarsearch.cli.train import register as register_train
@@ -117,7 +118,7 @@ def common(
     """
 
 
-for register in (register_study, register_train, register_inspect, register_data):
+for register in (register_study, register_train, register_inspect, register_export, register_data):
     register(app)
 
 

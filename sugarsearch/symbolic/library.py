@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -125,18 +126,23 @@ def canonical_name(text: str) -> str | None:
     return _NAMES.get(text)
 
 
-def surrogate(text: str, /, **parameters: float) -> Surrogate:
+def surrogate(text: str | os.PathLike[str], /, **parameters: float) -> Surrogate:
     """The surrogate that `text` names or writes.
 
     Args:
-        text: a name ("b_silu", also "b_silu(alpha=2)"), or an expression of x ("sigmoid(k*x)").
+        text: a name ("b_silu", also "b_silu(alpha=2)"), an expression of x ("sigmoid(k*x)"), or the path of a YAML file
+            that `sugarsearch export` wrote ("export/g.yaml").
         **parameters: values of a named surrogate's parameters, or of the names used in the expression.
 
     Raises:
         UnknownNameError: a word that is no known surrogate, with the nearest ones.
         ExpressionError: text that is no expression.
-        UsageError: a parameter that does not exist or has no finite value.
+        UsageError: a parameter that does not exist or has no finite value, or a file that holds no g or many.
+        ConfigurationError: a file that is no study.
     """
+    text = os.fspath(text)
+    if is_file_name(text):
+        return _stored(text, parameters)
     text, written = _named_call(text)
     both = sorted(written.keys() & parameters.keys())
     if both:
@@ -149,6 +155,29 @@ def surrogate(text: str, /, **parameters: float) -> Surrogate:
     expression, primitive, defaults = _entry(name)
     _refuse_unknown_parameters(name, values, defaults)
     return Surrogate.of(expression, {**defaults, **values}, name=name, primitive=primitive)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether `text` means a file; no expression ends like one."""
+    return text.endswith((".yaml", ".yml"))
+
+
+def _stored(path: str, parameters: Collection[str]) -> Surrogate:
+    """The one candidate of the study in a file."""
+    from sugarsearch.config import loader  # takes 0.2 s, and names and expressions do without
+    from sugarsearch.config.schema import StudyConfig
+
+    study = loader.load(path, StudyConfig)
+    queue = study.search.queue
+    if len(queue) != 1 or study.search.candidates != 1 or is_file_name(queue[0]):
+        tried = f"{study.search.candidates} candidates" if study.search.candidates > 1 else "no g of its own"
+        raise UsageError(
+            f"{path} is a study of {tried}; give a file that `sugarsearch export` wrote, which holds one g."
+        )
+    if parameters:
+        raise UsageError(f"the g in {path} has its values; give no parameters beside it.")
+    g = surrogate(queue[0])
+    return g.at_unit_gain() if study.space.gain == "unit" else g
 
 
 def family(text: str, parameters: Collection[str] = ()) -> Family:
