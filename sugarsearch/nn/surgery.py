@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from sugarsearch.errors import SurgeryError
 from sugarsearch.nn.activation import Form, SugarReLU
-from sugarsearch.nn.functional_calls import FUNCTIONAL, functional_calls
+from sugarsearch.nn.kinds import Replaced, check_replace
+from sugarsearch.nn.sites import Place, call_places, module_places, node_places, other_modules
+from sugarsearch.nn.tracing import restore
 from sugarsearch.symbolic.library import surrogate as named_surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
-
-REPLACED: tuple[type[nn.Module], ...] = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Hardswish,
-    SugarReLU,
-)
-"""The activations that are replaced. Gates (Sigmoid, Hardsigmoid, Tanh) are not; nor those with weights (PReLU)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +38,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Report:
-    """What `apply` did. left: functional activations that were left as they were, by the caller's wish."""
+    """What `apply` did. left: the activations known to it that it left as they were."""
 
     sites: tuple[Site, ...]
     left: tuple[str, ...] = ()
@@ -61,7 +48,7 @@ class Report:
         head = f"{len(self.sites)} activation(s) replaced"
         if changed:
             head += f"; at {changed} of them the old one was no ReLU, so the model's outputs change"
-        kept = [f"left as it is: {call}" for call in self.left]
+        kept = [f"left as it is: {one}" for one in self.left]
         return "\n".join([f"{head}:", *(f"  {line}" for line in [*map(str, self.sites), *kept])])
 
 
@@ -69,126 +56,80 @@ def apply(
     model: nn.Module,
     surrogate: Surrogate | str | Mapping[str, Surrogate | str],
     *,
+    replace: Sequence[Replaced] = ("relu",),
+    trace: bool = False,
     form: Form = "closed",
     leave_functional: bool = False,
 ) -> Report:
-    """Replaces the activations of `model` in place, and says which.
+    """Replaces the ReLUs of `model` in place, and says which, and which other activations it left.
 
-    A module used at several places stays one module. What was no ReLU (GELU, SiLU, Hardswish, ...) becomes a ReLU in
-    the forward pass. In a model made by torch.fx.symbolic_trace functional calls are replaced too. A refused model is
-    left as it was.
+    Modules are replaced (a module used at several places stays one), attributes that hold a function, and functional
+    calls in a graph of torch.fx. A refused model is left as it was.
 
     Args:
         model: any module that is not itself an activation.
         surrogate: g for every site; or a g for each pattern of paths ("layer1.*", fnmatch), of which the first that
             matches is taken; sites that match none stay as they are.
+        replace: what is replaced, by name ("relu", "gelu", "silu", ...: `kinds.KINDS`, with the modules of torch, timm
+            and transformers) or by class. What is not ReLU becomes a ReLU in the forward pass: the model's outputs
+            change, and the report says where.
+        trace: replace functional calls (F.relu(x), x.relu()) too: the forward of each module that makes one is traced
+            by torch.fx, on its own, and calls a SugarReLU there. What its Python code decided while it was traced
+            stays decided. A forward that torch.fx cannot follow, or that training changes, is refused.
         form: as in SugarReLU.
-        leave_functional: leave functional calls as they are instead of refusing the model.
+        leave_functional: leave functional calls that cannot be replaced as they are instead of refusing the model.
 
     Raises:
-        SurgeryError: nothing to replace, a pattern that matches nothing, or functional activations (named).
+        SurgeryError: nothing to replace, a pattern that matches nothing, functional calls (named), or calls that
+            cannot be traced.
     """
+    check_replace(replace)
     patterns = surrogate if isinstance(surrogate, Mapping) else {"*": surrogate}
     chosen = {pattern: named_surrogate(g) if isinstance(g, str) else g for pattern, g in patterns.items()}
-    calls = tuple(functional_calls(model))
-    if calls and not leave_functional:
-        advice = "Use modules (nn.ReLU) there, or give torch.fx.symbolic_trace(model), or leave_functional=True."
-        raise SurgeryError("\n  ".join(["activations called as functions cannot be replaced:", *calls]) + f"\n{advice}")
-    modules, nodes = _sites(model, REPLACED), _functional_nodes(model)
-    plan = _plan((*modules, *nodes), chosen)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise SurgeryError("a model of torch.jit cannot be changed; give the model from which it was made.")
+    calls, left_calls = call_places(model, replace, trace_calls=trace, leave=leave_functional)
+    places = {place.paths[0]: place for place in (*module_places(model, replace), *node_places(model, replace), *calls)}
+    left = (*other_modules(model, replace), *left_calls)
+    plan = _plan(tuple(places), chosen, replace, left)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    sites = []
-    for path, g in plan.items():
-        new = SugarReLU(g, form=form).to(device)
-        in_module = path in modules
-        sites.append(
-            _replace_module(model, modules[path], new) if in_module else _replace_node(path, *nodes[path], new)
-        )
-    return Report(tuple(sites), calls)
+    return Report(tuple(_put(places[path], SugarReLU(g, form=form).to(device)) for path, g in plan.items()), left)
 
 
 def remove(model: nn.Module) -> None:
     """Turns every SugarReLU of `model` into nn.ReLU, in place; the outputs stay the same.
 
+    A module whose functional ReLUs were traced has its own class and functions again; where other activations were
+    functional, their ReLUs stay modules. Either way torch.export and torch.onnx find plain ReLUs.
+
     Raises:
         SurgeryError: there is none.
     """
-    found = _sites(model, (SugarReLU,))
-    if not found:
+    traced = [module for module in model.modules() if restore(module)]
+    found = list(module_places(model, (SugarReLU,)))
+    if not found and not traced:
         raise SurgeryError("the model has no SugarReLU to remove.")
-    for paths in found.values():
-        new = nn.ReLU()
-        new.train(model.get_submodule(paths[0]).training)
-        _put(model, paths, new)
+    for place in found:
+        place.put(nn.ReLU())
 
 
-def _sites(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, tuple[str, ...]]:
-    """The modules of exactly these types: their first path, and all their paths."""
-    if type(model) in kinds:
-        raise SurgeryError(f"the model is itself a {type(model).__name__}; put it into an nn.Sequential.")
-    paths: dict[nn.Module, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        if type(module) in kinds:
-            paths.setdefault(module, []).append(path)
-    return {all_of_one[0]: tuple(all_of_one) for all_of_one in paths.values()}
+def _put(place: Place, new: SugarReLU) -> Site:
+    place.put(new)
+    return Site(place.paths, place.old, f"g(x) = {new.surrogate.formula}", not place.is_relu)
 
 
-def _plan(paths: tuple[str, ...], chosen: Mapping[str, Surrogate]) -> dict[str, Surrogate]:
+def _plan(
+    paths: tuple[str, ...], chosen: Mapping[str, Surrogate], replace: Sequence[Replaced], left: tuple[str, ...]
+) -> dict[str, Surrogate]:
     """The g of each path that a pattern matches; refuses when a pattern has nothing to do."""
     matches = {path: next((p for p in chosen if fnmatchcase(path, p)), None) for path in paths}
     idle = [pattern for pattern in chosen if pattern not in matches.values()]
     if not paths:
-        raise SurgeryError(f"no activation was found; looked for: {', '.join(kind.__name__ for kind in REPLACED)}.")
+        wanted = ", ".join(one if isinstance(one, str) else one.__name__ for one in replace)
+        others = "".join(f"\n  the model has {one}" for one in left)
+        raise SurgeryError(f"no activation was found; looked for: {wanted}.{others}")
     if idle:
         raise SurgeryError(
             f"no activation is left for {', '.join(map(repr, idle))}; the model has: {', '.join(paths)}."
         )
     return {path: chosen[pattern] for path, pattern in matches.items() if pattern is not None}
-
-
-def _replace_module(model: nn.Module, paths: tuple[str, ...], new: SugarReLU) -> Site:
-    old = model.get_submodule(paths[0])
-    new.train(old.training)
-    _put(model, paths, new)
-    return Site(paths, type(old).__name__, _text(new), not isinstance(old, (nn.ReLU, SugarReLU)))
-
-
-def _put(model: nn.Module, paths: tuple[str, ...], new: nn.Module) -> None:
-    for path in paths:
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, new)
-
-
-def _functional_nodes(model: nn.Module) -> dict[str, tuple[fx.GraphModule, fx.Node]]:
-    """The functional activations in graphs of torch.fx, by the paths that modules in their place will have."""
-    return {
-        f"{path}.{_module_name(node)}".removeprefix("."): (module, node)
-        for path, module in model.named_modules()
-        if isinstance(module, fx.GraphModule)
-        for node in module.graph.nodes
-        if node.op in ("call_function", "call_method") and _function_name(node) in FUNCTIONAL
-    }
-
-
-def _replace_node(path: str, module: fx.GraphModule, node: fx.Node, new: SugarReLU) -> Site:
-    module.add_submodule(_module_name(node), new)
-    with module.graph.inserting_before(node):
-        x = node.args[0] if node.args else node.kwargs["input"]
-        node.replace_all_uses_with(module.graph.call_module(_module_name(node), (x,)))
-    module.graph.erase_node(node)
-    module.recompile()
-    name = _function_name(node)
-    return Site((path,), f"{name}()", _text(new), name not in ("relu", "relu_"))
-
-
-def _module_name(node: fx.Node) -> str:
-    """A name of its own: the node of F.relu is called `relu`, as many a module is."""
-    return f"functional_{node.name}"
-
-
-def _function_name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-
-
-def _text(new: SugarReLU) -> str:
-    return f"g(x) = {new.surrogate.formula}"
