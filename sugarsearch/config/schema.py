@@ -8,8 +8,9 @@ layer lies below the ones that own them.
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Annotated, Any, Final, Literal, Protocol, cast
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +21,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -28,6 +30,11 @@ from sugarsearch.config.objects import refuse_standard_library
 from sugarsearch.errors import SugarsearchError
 
 OptionValue = bool | int | float | str
+
+FAMILY_ERROR: Final = 0.05
+"""The chance that a verdict is allowed to see any difference where there is none."""
+CONTROLS_EACH: Final = 3
+"""What a finalist is compared with: tuned ReLU, itself at unit gain, a random g of the same gain."""
 
 
 class Names(Protocol):
@@ -275,15 +282,54 @@ class SearchConfig(Strict):
     time_limit: Seconds | None = None
 
 
-class FinalConfig(Strict):
-    """The final table: finalists and controls, each at its own best learning rate, on fresh seeds."""
+class RerunConfig(Strict):
+    """The best of the screening once more, on fresh seeds at their best rate: who was only lucky is left behind."""
 
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 8
+    replicates: Replicates = 3
+
+
+class FinalConfig(Strict):
+    """The verdict: re-run, learning-rate sweeps, and final runs of finalists and controls, each on seeds of its own.
+
+    Controls are added to: ReLU, B-SiLU, each finalist at unit gain and a random g of its gain stand in every verdict.
+    """
+
+    finalists: Annotated[int, Field(ge=1, le=1000)] = 1  # first, for the budgets below hang on it
+    rerun: RerunConfig = RerunConfig()
     learning_rates: LearningRates
-    tuning_replicates: Replicates = 3
-    replicates: Replicates = 5
+    tuning_replicates: Annotated[int, Field(ge=3, le=100_000)] = 3
+    replicates: Replicates = 10
     controls: tuple[SurrogateText, ...] = ("relu", "b_silu")
-    finalists: Annotated[int, Field(ge=1)] = 1
     collapse_below: Fraction | None = None
+
+    @field_validator("rerun")
+    @classmethod
+    def _holds_the_finalists(cls, rerun: RerunConfig, info: ValidationInfo) -> RerunConfig:
+        finalists = info.data.get("finalists", 1)
+        if rerun.candidates < finalists:
+            raise fault(f"{rerun.candidates} candidates; at least as many as finalists, {finalists}, must be re-run.")
+        return rerun
+
+    @field_validator("replicates")
+    @classmethod
+    def _says_something(cls, replicates: int, info: ValidationInfo) -> int:
+        finalists = info.data.get("finalists", 1)
+        needed = fewest_seeds(finalists)
+        if replicates < needed:
+            raise fault(
+                f"with {replicates} seeds an arm no lead could be told from chance; a verdict on {finalists} "
+                f"finalist{'s' * (finalists > 1)} needs at least {needed}."
+            )
+        return replicates
+
+
+def fewest_seeds(finalists: int) -> int:
+    """The seeds an arm needs before a verdict on so many finalists can say anything.
+
+    With fewer, not even a lead on every single seed (two-sided chance 2 / 2**n) is below Holm's first bound.
+    """
+    return math.ceil(math.log2(2 * CONTROLS_EACH * finalists / FAMILY_ERROR))
 
 
 class ExecutionConfig(Strict):

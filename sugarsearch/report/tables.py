@@ -17,7 +17,9 @@ FORMULA_WIDTH = 12  # at least, however narrow the terminal is
 
 
 def title_of(arm: Arm) -> str:
-    """What an arm is called: the label of a control; the found one's name, where it has one, after its role."""
+    """What an arm is called beside the others; for tables of versions that did not say, made from its role."""
+    if arm.title:
+        return arm.title
     if arm.role != "finalist":
         return arm.label
     name = Surrogate.from_json(arm.surrogate).name
@@ -42,10 +44,10 @@ def final_terminal(table: FinalTable, width: int = 100) -> Table:
 def final_lines(table: FinalTable) -> list[str]:
     """What belongs below the table: how it was scored, the formulas found in full, who won, and what is missing."""
     found = [f"found: g(x) = {arm.formula}" for arm in table.rows if arm.role == "finalist"]
-    return [_scoring(table), *found, *_cautions(table), table.winner]
+    return [scoring(table), *found, *cautions(table), table.winner]
 
 
-def _cautions(table: FinalTable) -> list[str]:
+def cautions(table: FinalTable) -> list[str]:
     """What a reader must know of single arms before believing the table."""
     missing = [f"{title_of(arm)}: {arm.faults} runs left out, the machine failed" for arm in table.rows if arm.faults]
     ends = [
@@ -79,7 +81,7 @@ def markdown(result: StudyResult, table: FinalTable | None, pictures: Sequence[s
     if table is not None:
         head = "surrogate", "mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)", "against ReLU", "g(x)"
         rows = [(title_of(arm), *_numbers(arm), _difference(arm), f"`{arm.formula}`") for arm in table.rows]
-        parts += ["## Final table", _grid(head, rows), _scoring(table), *_cautions(table), f"**{table.winner}**"]
+        parts += ["## Final table", _grid(head, rows), scoring(table), *cautions(table), f"**{table.winner}**"]
     parts += [f"![{name}]({name})" for name in pictures]
     if result.ranking:
         parts += ["## Best of the screening", _screening(result)]
@@ -127,7 +129,7 @@ def _difference(arm: Arm) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def _scoring(table: FinalTable) -> str:
+def scoring(table: FinalTable) -> str:
     return (
         f"Accuracy on the {table.scored_on} split, on seeds that the search never used, each arm at its own best "
         f"learning rate; a run counts as collapsed at or below {percent(table.collapse_below, 0)} %."

@@ -92,7 +92,7 @@ def tune_study(
             "learning_rates": rates,
             "queue": controls,
         },
-        "final": {"learning_rates": rates, "tuning_replicates": 1, "replicates": 5, "controls": controls},
+        "final": {"learning_rates": rates, "replicates": 8, "controls": controls},
     }
     document = yamlfile.Document(f"tune {text}", value)
     loader.apply_overrides(document, overrides)

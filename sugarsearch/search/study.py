@@ -35,6 +35,7 @@ from sugarsearch.search.results import ScreeningRow, StudyResult, counts, ranked
 from sugarsearch.search.samplers import ProposingSampler, SpaceExhaustedError, make_sampler
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.arms import Screened
 from sugarsearch.verdict.final import final_table
 from sugarsearch.verdict.test_data import OPEN, require
 
@@ -87,7 +88,7 @@ def run_study(
             with mirror(folder / run_folder.DATABASE, config.name, origin.run, verify) as database:
                 rows, note = Screening(config, folder, observer, executor, database, sampler).run()
             final = final_table(
-                executor.evaluate, finalists(config, rows), config, scoring=final_scoring, on_stage=observer.stage
+                executor.evaluate, screened(rows), config, scoring=final_scoring, on_stage=observer.stage
             )
         result = StudyResult(
             study=config.name,
@@ -241,11 +242,13 @@ def queue_of(config: StudyConfig) -> list[Surrogate]:
     return list(queue.values())
 
 
-def finalists(config: StudyConfig, rows: list[ScreeningRow]) -> list[Surrogate]:
-    """The best of the screening that are no controls: those stand in the final table anyway."""
-    controls = {surrogate(text).identity for text in config.final.controls}
-    found = [g for g in (row.restore() for row in ranked(rows)) if g.identity not in controls]
-    return found[: config.final.finalists]
+def screened(rows: list[ScreeningRow]) -> list[Screened]:
+    """What the verdict goes by: the finished candidates, best first."""
+    return [
+        Screened(row.restore(), row.best_learning_rate, row.score)
+        for row in ranked(rows)
+        if row.best_learning_rate is not None
+    ]
 
 
 @contextmanager

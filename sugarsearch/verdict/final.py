@@ -1,27 +1,19 @@
-"""The final table: finalists and controls, each at its own best learning rate, on seeds nothing else has used."""
+"""The verdict's table: the best candidates run again, then finalists and controls, each at its own best rate."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError
-from sugarsearch.evaluation.jobs import FINAL, VALIDATION, Job, seed_of
-from sugarsearch.evaluation.records import MACHINE_FAULTS, Record
-from sugarsearch.symbolic.library import surrogate as named_surrogate
-from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.statistics import Difference, Summary, paired_difference, summarise, winner_text
-
-TUNING: Final = "tuning"
-MAX_EXTENSIONS: Final = 2
-"""How often a sweep is extended beyond an end of the given learning rates while the best one lies there."""
-
-Evaluate = Callable[[Sequence[Job]], Iterator[Record]]
-OnStage = Callable[[str, int, int], None]
+from sugarsearch.evaluation.jobs import VALIDATION
+from sugarsearch.verdict.arms import RELU, Entrant, Screened, entrants, is_relu, label_of, to_rerun
+from sugarsearch.verdict.judgement import Contender, Optimism, Verdict, judge
+from sugarsearch.verdict.stages import Evaluate, OnStage, Runner, Scores, Sweep, mean_of
+from sugarsearch.verdict.statistics import Difference, Summary, difference, summarise
 
 
 @dataclass(frozen=True)
@@ -38,8 +30,9 @@ class Arm:
         learning_rate: the best of them.
         scores: accuracy of the final runs by replicate.
         summary: of `scores`.
-        difference: to ReLU, paired; None for ReLU itself and where there is none to compare with.
+        difference: to ReLU, not corrected; None for ReLU itself and where there is none to compare with.
         faults: final runs left out because the machine failed.
+        title: what the arm is in this table, such as "best found"; empty in files of earlier versions.
     """
 
     label: str
@@ -54,6 +47,7 @@ class Arm:
     summary: Summary
     difference: Difference | None
     faults: int
+    title: str = ""
 
     @property
     def sweep_end(self) -> str | None:
@@ -77,20 +71,44 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Rerun:
+    """A candidate of the re-run, or ReLU beside them.
+
+    Attributes:
+        label, surrogate: as in `Arm`.
+        learning_rate: its best of the screening.
+        screening: its score there; None where ReLU was no candidate.
+        scores: validation accuracy by replicate.
+    """
+
+    label: str
+    surrogate: dict[str, Any]
+    learning_rate: float
+    screening: float | None
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
 class FinalTable:
-    """Arms, best mean first, and one sentence on who won.
+    """Arms, best mean first, and what may be said of the finalists.
 
     Attributes:
         rows: the arms.
-        winner: the sentence; it says so when ReLU wins.
+        winner: the verdict's sentence, or why there is none.
         scored_on: "test" or "validation".
         collapse_below: accuracy at or below which a run counts as collapsed.
+        verdict: None where no finalist can be compared with ReLU, and in files of earlier versions.
+        rerun: who was run again, best mean first.
+        optimism: of the re-run, for the finalist of the verdict.
     """
 
     rows: list[Arm]
     winner: str
     scored_on: str
     collapse_below: float
+    verdict: Verdict | None = None
+    rerun: list[Rerun] = field(default_factory=list)
+    optimism: Optimism | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, fit for `json.dump`."""
@@ -98,68 +116,72 @@ class FinalTable:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FinalTable:
-        """The table that `to_json` wrote."""
-        return cls(**{**value, "rows": [Arm.from_json(row) for row in value["rows"]]})
+        """The table that `to_json` wrote, in this version or one before verdicts."""
+        verdict, optimism = value.get("verdict"), value.get("optimism")
+        return cls(
+            **{
+                **value,
+                "rows": [Arm.from_json(row) for row in value["rows"]],
+                "verdict": None if verdict is None else Verdict.from_json(verdict),
+                "rerun": [Rerun(**row) for row in value.get("rerun", ())],
+                "optimism": None if optimism is None else Optimism(**optimism),
+            }
+        )
+
+
+@dataclass
+class _Runs:
+    """An arm with what it gave."""
+
+    entrant: Entrant
+    sweep: Sweep
+    scores: Scores
 
 
 def final_table(
     evaluate: Evaluate,
-    finalists: Sequence[Surrogate],
+    screened: Sequence[Screened],
     study: StudyConfig,
     *,
     scoring: str | None,
     on_stage: OnStage | None = None,
 ) -> FinalTable:
-    """Tune and run every finalist and control, with the same budget.
+    """Run the best candidates again, then tune and run the finalists and every control, with the same budget.
 
     Args:
         evaluate: runs jobs.
-        finalists: what the search found, as trained there.
-        study: for its recipe, its final settings and its seed.
+        screened: the finished candidates of the screening, best first.
+        study: for its recipe, its space, its final settings and its seed.
         scoring: a job's `scoring` for the final runs; None: the validation split.
         on_stage: told the stage's name, runs done and runs to do.
 
     Raises:
         NothingFinishedError: no final run of any arm gave a score.
     """
-    arms = _arms(finalists, study)
-    runner = _Runner(evaluate, study, on_stage or (lambda name, done, total: None))
-    sweeps = runner.tune([surrogate for _, surrogate in arms])
-    best = [max(sweep, key=lambda rate: sweep[rate]) for sweep in sweeps]
-    finals = runner.final([(surrogate, rate) for (_, surrogate), rate in zip(arms, best, strict=True)], scoring)
+    runner = Runner(evaluate, study, on_stage or (lambda name, done, total: None))
+    finalists, rerun = _rerun(runner, screened, study)
+    arms = entrants([finalist.surrogate for finalist in finalists], screened, study)
+    sweeps = runner.tune([arm.surrogate for arm in arms])
+    best = [sweep.best for sweep in sweeps]
+    finals = runner.final([(arm.surrogate, rate) for arm, rate in zip(arms, best, strict=True)], scoring)
+    runs = [_Runs(arm, sweep, scores) for arm, sweep, scores in zip(arms, sweeps, finals, strict=True)]
     collapse_below = study.final.collapse_below or collapse_limit(runner.chance)
-    reference = next((i for i, (_, s) in enumerate(arms) if s.identity == _RELU.identity and s.scale == 1), None)
-    rows = []
-    for index, (role, surrogate) in enumerate(arms):
-        scores = finals[index]
-        if not scores:
-            continue
-        paired = None if reference in (None, index) else paired_difference(scores, finals[reference or 0])
-        rows.append(
-            Arm(
-                label=label_of(surrogate),
-                role=role,
-                surrogate=surrogate.to_json(),
-                formula=surrogate.formula,
-                gain=surrogate.gain,
-                at_zero=surrogate.at_zero,
-                tuning={f"{rate:g}": score for rate, score in sorted(sweeps[index].items())},
-                learning_rate=best[index],
-                scores={str(replicate): score for replicate, score in sorted(scores.items())},
-                summary=summarise(list(scores.values()), collapse_below),
-                difference=paired,
-                faults=study.final.replicates - len(scores),
-            )
-        )
+    relu = next(run for run in runs if is_relu(run.entrant.surrogate))
+    rows = [_arm(run, relu, collapse_below, study.final.replicates) for run in runs if run.scores]
     if not rows:
         raise NothingFinishedError("no run of the final table finished; the records say why.")
     rows.sort(key=lambda row: -row.summary.mean)
-    winner = winner_text(
-        {row.label: row.summary.mean for row in rows},
-        {row.label: row.difference for row in rows},
-        label_of(arms[reference][1]) if reference is not None and finals[reference] else None,
+    found = [run for run in runs if run.entrant.role == "finalist"]
+    verdict = judge(_contenders(runner, found, runs, relu))
+    return FinalTable(
+        rows,
+        verdict.sentence if verdict else _no_verdict(rows, bool(found)),
+        "validation" if scoring in (None, VALIDATION) else "test",
+        collapse_below,
+        verdict,
+        rerun,
+        None if verdict is None else _optimism(verdict, rerun, rows),
     )
-    return FinalTable(rows, winner, "validation" if scoring in (None, VALIDATION) else "test", collapse_below)
 
 
 def collapse_limit(chance: float) -> float:
@@ -170,105 +192,92 @@ def collapse_limit(chance: float) -> float:
     return min(2 * chance, (1 + chance) / 2)
 
 
-def label_of(surrogate: Surrogate) -> str:
-    """A surrogate's label, with its scale where that is not 1, so that arms of one shape are told apart."""
-    if surrogate.scale == 1:
-        return surrogate.label
-    if abs(surrogate.gain - 1) < 1e-9:
-        return f"{surrogate.label} at unit gain"
-    return f"{surrogate.scale:.4g} * ({surrogate.label})"
+def _rerun(runner: Runner, screened: Sequence[Screened], study: StudyConfig) -> tuple[list[Screened], list[Rerun]]:
+    """The finalists, and all who were run again, best first; of equals the better of the screening."""
+    candidates = to_rerun(screened, study)
+    relu = next((candidate for candidate in screened if is_relu(candidate.surrogate)), None)
+    # Where ReLU was no candidate, the best of the screening's rates is looked for here.
+    rates = (relu.learning_rate,) if relu else study.search.learning_rates
+    points = [*((c.surrogate, c.learning_rate) for c in candidates), *((RELU, rate) for rate in rates)]
+    screening = [*(c.score for c in candidates), *(relu.score if relu else None for _ in rates)]
+    scores = runner.rerun(points)
+    means = [mean_of(runs, runner.chance) for runs in scores]
+    order = sorted(range(len(candidates)), key=lambda index: -means[index])
+    beside = max(range(len(candidates), len(points)), key=lambda index: means[index])
+    rows = [
+        Rerun(
+            label_of(points[index][0]),
+            points[index][0].to_json(),
+            points[index][1],
+            screening[index],
+            {str(replicate): score for replicate, score in sorted(scores[index].items())},
+        )
+        for index in sorted([*order, beside], key=lambda index: -means[index])
+    ]
+    return [candidates[index] for index in order[: study.final.finalists]], rows
 
 
-_RELU: Final = named_surrogate("relu")
+def _arm(run: _Runs, relu: _Runs, collapse_below: float, replicates: int) -> Arm:
+    surrogate = run.entrant.surrogate
+    return Arm(
+        label=label_of(surrogate),
+        role=run.entrant.role,
+        surrogate=surrogate.to_json(),
+        formula=surrogate.formula,
+        gain=surrogate.gain,
+        at_zero=surrogate.at_zero,
+        tuning={f"{rate:g}": score for rate, score in run.sweep.means.items()},
+        learning_rate=run.sweep.best,
+        scores={str(replicate): score for replicate, score in sorted(run.scores.items())},
+        summary=summarise(list(run.scores.values()), collapse_below),
+        difference=None if run is relu else difference(run.scores, relu.scores),
+        faults=replicates - len(run.scores),
+        title=run.entrant.title,
+    )
 
 
-def _arms(finalists: Sequence[Surrogate], study: StudyConfig) -> list[tuple[str, Surrogate]]:
-    """Finalists, then controls; what is the same function at the same scale stands once."""
-    given = [("finalist", finalist) for finalist in finalists]
-    given += [("control", named_surrogate(text)) for text in study.final.controls]
-    arms: dict[tuple[str, str], tuple[str, Surrogate]] = {}
-    for role, surrogate in given:
-        arms.setdefault((surrogate.identity, f"{surrogate.scale:.9g}"), (role, surrogate))
-    return list(arms.values())
+def _contenders(runner: Runner, found: Sequence[_Runs], runs: Sequence[_Runs], relu: _Runs) -> list[Contender]:
+    """Finalists with their controls; each and ReLU are also run at the other's best rate, if they were not."""
+    pairs = [(own, other.sweep.best) for run in found for own, other in ((run, relu), (relu, run))]
+    missing = [(run, rate) for run, rate in pairs if rate not in run.sweep.scores]
+    extra = runner.tuned([(run.entrant.surrogate, rate) for run, rate in missing]) if missing else []
+    added: dict[int, dict[float, Scores]] = {}
+    for (run, rate), scores in zip(missing, extra, strict=True):
+        added.setdefault(id(run), {})[rate] = scores
+
+    def whole(run: _Runs) -> Sweep:
+        return Sweep(run.sweep.chance, {**run.sweep.scores, **added.get(id(run), {})})
+
+    scores_of = {id(run.entrant): run.scores for run in runs}
+    return [
+        Contender(
+            run.entrant,
+            run.scores,
+            {name: scores_of[id(other)] for name, other in run.entrant.against.items()},
+            whole(run),
+            whole(relu),
+        )
+        for run in found
+    ]
 
 
-class _Runner:
-    """Makes the jobs of the two stages and collects their records."""
-
-    def __init__(self, evaluate: Evaluate, study: StudyConfig, on_stage: OnStage) -> None:
-        self._evaluate, self._study, self._on_stage = evaluate, study, on_stage
-        self.chance = 0.0
-
-    def tune(self, surrogates: Sequence[Surrogate]) -> list[dict[float, float]]:
-        """Mean validation accuracy by learning rate for each surrogate, extended where the best lies at an end."""
-        sweeps: list[dict[float, float]] = [{} for _ in surrogates]
-        extensions = [{-1: 0, 1: 0} for _ in surrogates]
-        wanted = [(index, rate) for index in range(len(surrogates)) for rate in self._study.final.learning_rates]
-        while wanted:
-            self._sweep(surrogates, wanted, sweeps)
-            wanted = []
-            for index, sweep in enumerate(sweeps):
-                side, rate = _beyond(sweep)
-                if rate is not None and extensions[index][side] < MAX_EXTENSIONS:
-                    extensions[index][side] += 1
-                    wanted.append((index, rate))
-        return sweeps
-
-    def _sweep(
-        self, surrogates: Sequence[Surrogate], wanted: Sequence[tuple[int, float]], sweeps: list[dict[float, float]]
-    ) -> None:
-        replicates = self._study.final.tuning_replicates
-        jobs = {
-            (index, rate, replicate): self._job(surrogates[index], rate, TUNING, replicate, VALIDATION)
-            for index, rate in wanted
-            for replicate in range(replicates)
-        }
-        records = self._run(TUNING, jobs.values())
-        for index, rate in wanted:
-            values = _scores(records[jobs[index, rate, replicate].id] for replicate in range(replicates))
-            sweeps[index][rate] = fmean(values) if values else self.chance
-
-    def final(self, arms: Sequence[tuple[Surrogate, float]], scoring: str | None) -> list[dict[int, float]]:
-        """Accuracy by replicate of each arm; runs that the machine spoilt are left out."""
-        jobs = {
-            (index, replicate): self._job(surrogate, rate, FINAL, replicate, scoring or VALIDATION)
-            for index, (surrogate, rate) in enumerate(arms)
-            for replicate in range(self._study.final.replicates)
-        }
-        records = self._run(FINAL, jobs.values())
-        finals: list[dict[int, float]] = [{} for _ in arms]
-        for (index, replicate), job in jobs.items():
-            for score in _scores([records[job.id]]):
-                finals[index][replicate] = score
-        return finals
-
-    def _run(self, stage: str, jobs: Iterable[Job]) -> dict[str, Record]:
-        listed = list(jobs)
-        records: dict[str, Record] = {}
-        self._on_stage(stage, 0, len(listed))
-        for record in self._evaluate(listed):
-            records[record.job.id] = record
-            self.chance = record.chance
-            self._on_stage(stage, len(records), len(listed))
-        return records
-
-    def _job(self, surrogate: Surrogate, rate: float, stage: str, replicate: int, scoring: str) -> Job:
-        seed = seed_of(self._study.search.seed, stage, replicate)
-        return Job(surrogate, rate, replicate, seed, self._study.recipe.epochs, stage, scoring)
+def _optimism(verdict: Verdict, rerun: Sequence[Rerun], rows: Sequence[Arm]) -> Optimism | None:
+    means = {row.label: sum(row.scores.values()) / len(row.scores) for row in rerun if row.scores}
+    relu = label_of(RELU)
+    if verdict.finalist not in means or relu not in means:
+        return None
+    shown = next(item.mean for item in verdict.comparisons if item.control == "relu" and item.arm == verdict.finalist)
+    promised = means[verdict.finalist] - means[relu]
+    spread = next(row.summary.sd for row in rows if row.label == relu)
+    gap = promised - shown
+    return Optimism(promised, shown, 100 * gap, gap / spread if spread else None)
 
 
-def _scores(records: Iterable[Record]) -> list[float]:
-    """What runs are worth; those that the machine spoilt are worth nothing either way."""
-    return [record.value for record in records if record.status not in MACHINE_FAULTS]
-
-
-def _beyond(sweep: Mapping[float, float]) -> tuple[int, float | None]:
-    """The side (-1 low, 1 high) at whose end the best rate lies and the next rate there; None if it lies inside."""
-    rates = sorted(sweep)
-    best = max(rates, key=lambda rate: sweep[rate])
-    if best == rates[0]:
-        factor = rates[1] / rates[0] if len(rates) > 1 else 3.0
-        return -1, float(f"{best / factor:.2g}")
-    if best == rates[-1]:
-        return 1, float(f"{best * best / rates[-2]:.2g}")
-    return 0, None
+def _no_verdict(rows: Sequence[Arm], any_found: bool) -> str:
+    best = rows[0]
+    reason = (
+        "too few final runs finished to compare a finalist with ReLU"
+        if any_found
+        else "the screening has no candidate beside the controls"
+    )
+    return f"No verdict: {reason}. {best.title} has the highest mean, {100 * best.summary.mean:.1f} %."

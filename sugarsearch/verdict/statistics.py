@@ -1,33 +1,41 @@
-"""Statistics of a final table: an arm's runs, its difference to ReLU, and one honest sentence."""
+"""Statistics of a final table: an arm's runs, differences between arms, and corrections for several comparisons.
+
+Arms share their seeds, so that differences are taken seed by seed wherever that makes them sharper. An interval is
+the wider of two: the bootstrap's alone is too narrow with few seeds, Student's alone where outcomes are skewed or fall
+into two heaps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
-CONFIDENCE: Final = 0.95
-FEWEST_PAIRS: Final = 5
-"""Below this an interval excludes 0 too easily: with 4 seeds all differences have one sign by chance in 1 case of 8."""
+from sugarsearch.config.schema import FAMILY_ERROR
+
+CONFIDENCE: Final = 1 - FAMILY_ERROR
+POWER: Final = 0.8
+"""The chance with which a difference that is called detectable would have been found."""
 _RESAMPLES: Final = 9_999
+_SAME: Final = 1e-12  # accuracies are ratios of small whole numbers; what is nearer than this is equal
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean of the paired differences to ReLU, seed by seed, with a bootstrap interval (accuracy, 0 to 1)."""
+    """Mean difference to ReLU with its 95 % interval, not corrected for other comparisons (accuracy, 0 to 1).
+
+    pairs: how many seeds both have; paired: whether it was taken seed by seed.
+    """
 
     mean: float
     low: float
     high: float
     pairs: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out 0, and there are enough pairs for that to mean something."""
-        return self.pairs >= FEWEST_PAIRS and (self.low > 0 or self.high < 0)
+    paired: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,42 @@ class Summary:
     sd: float
     sem: float
     collapse_share: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference of two arms, with an interval at any level.
+
+    Attributes:
+        mean: of the first arm minus that of the second.
+        n: how many seeds both have.
+        paired: whether differences were taken seed by seed; else the arms' own spreads count.
+        error: standard error of `mean`.
+        freedom: its degrees of freedom: n - 1 where paired, else Welch's.
+        p: two-sided; the smallest 1 - level whose interval leaves out 0.
+    """
+
+    mean: float
+    n: int
+    paired: bool
+    error: float
+    freedom: float
+    p: float
+    resampled: NDArray[np.float64]
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Low and high end; Student's or the bootstrap's percentiles, whichever lies further out."""
+        if self.error <= _SAME:
+            return self.mean, self.mean
+        tail = (1 - level) / 2
+        reach = self.error * float(stats.t.isf(tail, self.freedom))
+        low, high = np.quantile(self.resampled, [tail, 1 - tail])
+        return min(float(low), self.mean - reach), max(float(high), self.mean + reach)
+
+    def detectable(self, comparisons: int) -> float:
+        """The smallest true difference found with probability `POWER` among so many comparisons, at this spread."""
+        t = stats.t(self.freedom)
+        return self.error * float(t.isf(FAMILY_ERROR / (2 * comparisons)) + t.ppf(POWER))
 
 
 def summarise(scores: Sequence[float], collapse_below: float) -> Summary:
@@ -54,51 +98,61 @@ def summarise(scores: Sequence[float], collapse_below: float) -> Summary:
     )
 
 
-def paired_difference(arm: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
-    """Difference of two arms over the replicates that both have; None with fewer than two.
+def contrast(arm: Mapping[int, float], reference: Mapping[int, float]) -> Contrast | None:
+    """Difference of two arms, scores by replicate, over the replicates that both have; None with fewer than two.
 
-    Replicates share seeds, so weights at the start and batches are the same for both arms.
+    It is taken seed by seed where the arms rise and fall together; where they do not, that would only add noise.
     """
     common = sorted(arm.keys() & reference.keys())
-    if len(common) < 2:
+    n = len(common)
+    if n < 2:
         return None
-    values = np.array([arm[replicate] - reference[replicate] for replicate in common])
-    mean = float(values.mean())
-    if np.ptp(values) == 0:  # nothing to resample
-        return Difference(mean, mean, mean, len(common))
-    interval = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=CONFIDENCE,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Difference(mean, float(interval.low), float(interval.high), len(common))
+    first, second = (np.array([side[replicate] for replicate in common], float) for side in (arm, reference))
+    mean = float(np.mean(first - second))
+    paired = bool(np.cov(first, second)[0, 1] > 0)
+    samples = (first - second,) if paired else (first, second)
+    parts = [float(np.var(sample, ddof=1)) / n for sample in samples]
+    error = sum(parts) ** 0.5
+    if error <= _SAME:
+        return Contrast(mean, n, paired, 0.0, n - 1, float(abs(mean) <= _SAME), np.array([mean]))
+    freedom = (n - 1) * sum(parts) ** 2 / sum(part**2 for part in parts)
+    resampled = _resampled(samples)
+    tails = min(np.mean(resampled <= 0), np.mean(resampled >= 0))
+    p = max(2 * float(tails), 2 * float(stats.t.sf(abs(mean) / error, freedom)))
+    return Contrast(mean, n, paired, error, freedom, min(p, 1.0), resampled)
 
 
-def winner_text(means: Mapping[str, float], differences: Mapping[str, Difference | None], reference: str | None) -> str:
-    """One sentence on who won. Keys are labels; `reference` is ReLU's, or None where it was not run.
+def _resampled(samples: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Bootstrap distribution of the mean of one sample, or of the difference of the means of two."""
 
-    The difference stated is that of the best other arm to ReLU, whichever of the two is ahead.
-    """
-    others = [label for label in means if label != reference]
-    if reference is None or not others:
-        best = max(means, key=lambda label: means[label])
-        alone = "nothing else was run" if others == [] else "ReLU was not run, so nothing is said against it"
-        return f"{best} has the highest mean, {100 * means[best]:.1f} %; {alone}."
-    rival = max(others, key=lambda label: means[label])
-    relu = f"ReLU's is {100 * means[reference]:.1f} %"
-    lead = f"{rival} has a mean of {100 * means[rival]:.1f} %, {relu}"
-    difference = differences[rival]
-    if difference is None or difference.pairs < FEWEST_PAIRS:
-        return f"{lead}; fewer than {FEWEST_PAIRS} paired seeds are too few to tell."
-    evidence = (
-        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points, "
-        f"{100 * CONFIDENCE:.0f} % interval over {difference.pairs} paired seeds"
+    def mean(*drawn: NDArray[np.float64], axis: int = -1) -> Any:
+        return drawn[0].mean(axis) - (drawn[1].mean(axis) if len(drawn) > 1 else 0.0)
+
+    result = stats.bootstrap(
+        samples, mean, vectorized=True, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
     )
-    if not difference.is_clear:
-        return f"No difference is shown: {lead} ({evidence})."
-    if difference.mean < 0:
-        return f"ReLU wins: {lead} ({evidence})."
-    return f"{rival} wins: its mean is {100 * means[rival]:.1f} %, {relu} ({evidence})."
+    return np.asarray(result.bootstrap_distribution)
+
+
+def difference(arm: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
+    """The difference of two arms with its 95 % interval; None with fewer than two common replicates."""
+    found = contrast(arm, reference)
+    if found is None:
+        return None
+    return Difference(found.mean, *found.interval(CONFIDENCE), found.n, found.paired)
+
+
+def holm(p_values: Sequence[float]) -> list[tuple[float, float]]:
+    """Holm's step-down correction: for each p the corrected p and the level of the interval that goes with it.
+
+    A corrected p is below `FAMILY_ERROR` exactly where p is below 1 - level. (Holm 1979, Scand. J. Stat. 6, 65.)
+    """
+    corrected = [(1.0, CONFIDENCE)] * len(p_values)
+    floor, level = 0.0, 0.0
+    for step, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        left = len(p_values) - step
+        if floor < FAMILY_ERROR:  # after the first that fails, none is tested at a milder level
+            level = 1 - FAMILY_ERROR / left
+        floor = max(floor, min(1.0, left * p_values[index]))
+        corrected[index] = floor, level
+    return corrected

@@ -26,7 +26,7 @@ recipe:
   optimizer: adam
   epochs: 1
 search: {{candidates: 2, batch: 2, population: 2, tournament: 2, learning_rates: [0.003, 0.01]}}
-final: {{learning_rates: [0.003, 0.01, 0.03], tuning_replicates: 1, replicates: 3}}
+final: {{learning_rates: [0.003, 0.01, 0.03], replicates: 7}}
 execution: {{device: cpu, threads: 1}}
 """
 

@@ -34,7 +34,7 @@ recipe:
   optimizer: adam
   epochs: 2
 search: {candidates: 6, batch: 2, population: 2, tournament: 2, learning_rates: [0.003, 0.01], replicates: 6}
-final: {learning_rates: [0.01], tuning_replicates: 1, replicates: 2}
+final: {learning_rates: [0.01], replicates: 7}
 execution: {device: cpu, threads: 1}
 """
 

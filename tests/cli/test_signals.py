@@ -26,7 +26,7 @@ recipe:
   optimizer: adam
   epochs: 2
 search: {candidates: 4000, batch: 4, queue: [relu], learning_rates: [0.003, 0.01]}
-final: {learning_rates: [0.01], tuning_replicates: 1, replicates: 2}
+final: {learning_rates: [0.01], replicates: 7}
 execution: {device: cpu, threads: 1}
 """
 COMMAND = (sys.executable, "-c", "from sugarsearch.cli import main; main()", "search")

@@ -20,7 +20,7 @@ recipe:
   optimizer: adam
   epochs: 2
 search: {candidates: 4, batch: 2, population: 2, tournament: 2, learning_rates: [0.003, 0.01]}
-final: {learning_rates: [0.003, 0.01, 0.03], tuning_replicates: 1, replicates: 3}
+final: {learning_rates: [0.003, 0.01, 0.03], replicates: 7}
 execution: {device: cpu, threads: 1}
 """
 
@@ -97,7 +97,7 @@ def test_report_rebuilds_tables_and_pictures_from_the_results(run: tuple[Path, R
 def test_tune_gives_alpha_and_its_curve(tmp_path: Path) -> None:
     settings = ["recipe.epochs=1", "recipe.data.train_limit=400", "recipe.optimizer=adam", "search.batch=5"]
     settings += ["recipe.model.options.depth=2", "search.learning_rates=[0.003, 0.01, 0.03]", "execution.threads=1"]
-    settings += ["final.learning_rates=[0.01]", "final.replicates=2"]
+    settings += ["final.learning_rates=[0.01]", "final.replicates=7"]
     options = [part for text in settings for part in ("--set", text)]
     run = ["tune", "b_silu", "--data", "digits", "--model", "deep_narrow_mlp", "--run", str(tmp_path / "run")]
     result = call(*run, "--candidates", "5", "--range", "alpha=0.5:4", "--device", "cpu", *options)

@@ -23,7 +23,7 @@ recipe:
   optimizer: adam
   epochs: 1
 search: {candidates: 4000, batch: 4, population: 4, tournament: 2, learning_rates: [0.003, 0.01, 0.03]}
-final: {learning_rates: [0.01], tuning_replicates: 1, replicates: 2}
+final: {learning_rates: [0.01], replicates: 7}
 execution: {device: cpu, threads: 1}
 """
 

@@ -17,7 +17,7 @@ from sugarsearch.search.api import search
 from sugarsearch.search.load import load_space, load_study, tune_study
 
 RECIPE = {"epochs": 2, "optimizer": "adam", "batch_size": 32}
-FINAL = {"learning_rates": [0.01], "tuning_replicates": 1, "replicates": 2}
+FINAL = {"learning_rates": [0.01], "replicates": 7}
 SETTINGS: dict[str, Any] = {"batch": 3, "queue": ["relu"], "learning_rates": (0.003, 0.03), "threads": 1}
 
 

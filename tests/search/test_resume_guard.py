@@ -154,7 +154,7 @@ def test_a_search_from_python_takes_the_flag_too(tmp_path: Path) -> None:
     def call(**options: Any) -> StudyResult:
         inputs = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
         data = inputs, (inputs.sum(1) > 0).long()
-        final = {"learning_rates": [0.01], "tuning_replicates": 1, "replicates": 2}
+        final = {"learning_rates": [0.01], "replicates": 7}
         recipe = {"epochs": 1, "optimizer": "adam"}
         return ss.search(Net, data, data, "gate", recipe, 2, tmp_path, final=final, queue=[], threads=1, **options)
 
@@ -177,7 +177,7 @@ class StopAfterBatch(Silent):
 def test_a_family_tuned_by_tpe_resumes_to_the_uninterrupted_result(tiny_study: Any, tmp_path: Path) -> None:
     """The sampler learns from the trials' parameters, which are made again from their rows."""
     overrides = ["recipe.data.train_limit=100", "recipe.data.test_limit=100", "recipe.epochs=1", "execution.threads=1"]
-    overrides += ["recipe.model.options.depth=2", "search.batch=12", "final.replicates=2", "final.learning_rates=[0.1]"]
+    overrides += ["recipe.model.options.depth=2", "search.batch=12", "final.replicates=7", "final.learning_rates=[0.1]"]
     config = tune_study("b_silu", "digits", "deep_narrow_mlp", candidates=24, overrides=overrides)
     whole = run_study(config, tmp_path / "whole", make_executor=InlineExecutor)
     assert len({row.parameters.get("alpha") for row in whole.screening[12:]}) == 12

@@ -79,7 +79,7 @@ def test_every_kind_of_study_comes_back_from_its_folder(tmp_path: Path, name: st
         ("recipe.data.validation=0.3", "recipe.data.validation: the run has 0.2, given is 0.3"),
         ("search.seed=1", "search.seed: the run has 0, given is 1"),
         ("search.replicates=7", "search.replicates"),
-        ("final.replicates=7", "final.replicates"),
+        ("final.replicates=8", "final.replicates"),
         ("space.max_nodes=9", "space.max_nodes"),
     ],
 )

@@ -34,8 +34,9 @@ SMALL = (
     "search.replicates=1",
     "search.learning_rates=[0.003, 0.03]",
     "final.learning_rates=[0.01]",
-    "final.tuning_replicates=1",
-    "final.replicates=2",
+    "final.rerun={candidates: 3, replicates: 2}",
+    "final.tuning_replicates=3",
+    "final.replicates=7",
     "execution.workers=1",
     "execution.threads=1",
 )
@@ -294,7 +295,8 @@ def test_a_family_is_tuned_at_its_own_gain(tmp_path: Path) -> None:
     assert all(0.167 <= row.parameters["alpha"] <= 16.7 for row in result.screening[1:])
     assert {row.scale for row in result.screening} == {1.0}
     assert result.final is not None
-    assert len(result.final["rows"]) == 3
+    titles = {row["title"] for row in result.final["rows"]}
+    assert len(titles) == 5, "the found one, it at unit gain, a random member of its gain, and both controls"
 
 
 def test_worker_processes_find_what_this_process_finds(whole: tuple[StudyResult, Path], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sugarsearch.config.schema import (
     ModelConfig,
     OptimizerConfig,
     Recipe,
+    RerunConfig,
     SearchConfig,
     SearchSpace,
     StudyConfig,
@@ -26,9 +27,11 @@ from sugarsearch.evaluation.executor import InlineExecutor, Workload
 from sugarsearch.evaluation.jobs import seed_of
 from sugarsearch.evaluation.records import RecordLog
 from sugarsearch.symbolic.library import surrogate
+from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.training.network import Member
 from sugarsearch.training.trainer import TrainingRun
 from sugarsearch.verdict import test_data
+from sugarsearch.verdict.arms import Screened
 from sugarsearch.verdict.final import final_table
 
 RECIPE = Recipe(
@@ -40,19 +43,26 @@ RECIPE = Recipe(
 )
 STUDY = StudyConfig(
     name="s",
-    space=SearchSpace(name="p", template="whole_line", unary=("exp",)),
+    space=SearchSpace(name="p", template="gate", unary=("sigmoid", "tanh")),
     recipe=RECIPE,
     search=SearchConfig(candidates=1, learning_rates=(0.01,)),
-    final=FinalConfig(learning_rates=(0.0001, 0.001), tuning_replicates=2, replicates=6, controls=("relu",)),
+    final=FinalConfig(
+        rerun=RerunConfig(candidates=1, replicates=2),
+        learning_rates=(0.0001, 0.001),
+        replicates=7,
+    ),
 )
 
 
-def on_test_split(text: str, rate: float, seed: int) -> float:
+FOUND = surrogate("sigmoid(4*x)").at_unit_gain()
+
+
+def on_test_split(g: Surrogate, rate: float, seed: int) -> float:
     """Test accuracy of one run, made by the trainer alone."""
     train = training_split(RECIPE.data).train
     constants = normalisation(train)
     data, scoring = DeviceArrays(train, constants), DeviceArrays(open_test(RECIPE.data), constants)
-    member = Member(surrogate(text), seed)
+    member = Member(g, seed)
     run = TrainingRun([member], rate, RECIPE, RECIPE.epochs, data, scoring, torch.device("cpu"), "eager")
     return [run.advance()[0].accuracy for _ in range(RECIPE.epochs)][-1]
 
@@ -64,7 +74,7 @@ def test_arms_are_tuned_on_validation_and_scored_on_the_test_split(tmp_path: Pat
     with InlineExecutor(Workload(RECIPE, ExecutionConfig(device="cpu")), log) as executor:
         table = final_table(
             executor.evaluate,
-            [surrogate("sigmoid(4*x)")],
+            [Screened(FOUND, 0.001, 0.5)],
             STUDY,
             scoring=test_data.OPEN,
             on_stage=lambda *stage: stages.append(stage),
@@ -75,11 +85,14 @@ def test_arms_are_tuned_on_validation_and_scored_on_the_test_split(tmp_path: Pat
         assert row.learning_rate > 0.001, "the sweep must have gone on beyond the given rates"
         assert row.learning_rate == float(max(row.tuning, key=lambda rate: row.tuning[rate]))
         rate, seed = row.learning_rate, seed_of(STUDY.search.seed, "final", 3)
-        assert row.scores["3"] == pytest.approx(on_test_split(row.label, rate, seed), abs=0.009)  # 3 of 359 images
+        assert row.scores["3"] == pytest.approx(
+            on_test_split(Surrogate.from_json(row.surrogate), rate, seed), abs=0.009
+        )  # 3 of 359 images
         assert row.summary.mean == pytest.approx(np.mean(list(row.scores.values())))
-        assert row.summary.n == 6
+        assert row.summary.n == 7
         assert row.summary.mean > 0.5
-    assert stages[0] == ("tuning", 0, 8)
-    assert stages[-1] == ("final", 12, 12)
+    assert stages[0] == ("rerun", 0, 4)
+    assert ("tuning", 24, 24) in stages
+    assert ("final", 28, 28) in stages
     scored = {(record.job.stage, record.job.scoring) for record in log.load()}
-    assert scored == {("tuning", "validation"), ("final", test_data.OPEN)}
+    assert scored == {("rerun", "validation"), ("tuning", "validation"), ("final", test_data.OPEN)}

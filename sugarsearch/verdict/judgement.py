@@ -1,0 +1,222 @@
+"""The verdict: comparisons of finalists with their controls, corrected, and the one phrase that they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sugarsearch.config.schema import fewest_seeds
+from sugarsearch.verdict.arms import Against, Entrant, label_of
+from sugarsearch.verdict.decision import KINDS, Row, Sign, decide
+from sugarsearch.verdict.stages import Scores, Sweep
+from sugarsearch.verdict.statistics import CONFIDENCE, Contrast, contrast, holm
+
+_ORDER: Final[tuple[Against, ...]] = ("relu", "unit", "random")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finalist's difference to one control (accuracy, 0 to 1).
+
+    Attributes:
+        arm, against: labels.
+        control: "relu", "unit" (the finalist at unit gain) or "random" (a random g of the same gain).
+        mean, low, high: of the difference; the interval is as wide as Holm's correction asks.
+        p, p_holm: two-sided, before and after the correction over the comparisons of the verdict.
+        n: seeds that both have.
+        paired: whether the difference was taken seed by seed.
+    """
+
+    arm: str
+    against: str
+    control: Against
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    n: int
+    paired: bool
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """The finalist's difference to ReLU where both have one learning rate, from the sweeps, corrected over rates."""
+
+    rate: float
+    mean: float
+    low: float
+    high: float
+    p_holm: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """What the re-run promised of the lead over ReLU (accuracy), what the final runs showed, and the gap.
+
+    points: promised minus shown, in points; sd: the same in standard deviations of a single final run of ReLU.
+    """
+
+    promised: float
+    shown: float
+    points: float
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be said.
+
+    Attributes:
+        kind: see `decision.Kind`.
+        phrase: the row's phrase with its numbers.
+        sentence: the phrase with the finalist's name and the evidence.
+        explanation: one sentence on what the phrase means.
+        finalist: label of the finalist that is spoken of.
+        comparisons: of all finalists.
+        at_same_rate: of the finalist spoken of.
+        detectable: the smallest true difference to ReLU that would have been seen, in accuracy.
+        n: seeds of the comparison with ReLU.
+    """
+
+    kind: str
+    phrase: str
+    sentence: str
+    explanation: str
+    finalist: str
+    comparisons: list[Comparison]
+    at_same_rate: list[AtRate]
+    detectable: float
+    n: int
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Verdict:
+        """The verdict that `dataclasses.asdict` wrote."""
+        comparisons = [Comparison(**item) for item in value["comparisons"]]
+        rates = [AtRate(**item) for item in value["at_same_rate"]]
+        return cls(**{**value, "comparisons": comparisons, "at_same_rate": rates})
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A finalist's runs, and those of its controls.
+
+    Attributes:
+        entrant: the finalist.
+        scores: its final runs.
+        controls: final runs of what it is compared with.
+        sweep, relu_sweep: validation scores by learning rate, of the finalist and of ReLU.
+    """
+
+    entrant: Entrant
+    scores: Scores
+    controls: Mapping[Against, Scores]
+    sweep: Sweep
+    relu_sweep: Sweep
+
+
+def judge(contenders: Sequence[Contender]) -> Verdict | None:
+    """The verdict on the finalist of which most can be said; None where none can be compared with ReLU."""
+    found: list[tuple[Contender, Against, Contrast]] = []
+    for contender in contenders:
+        for name in _ORDER:
+            made = contrast(contender.scores, contender.controls.get(name, {}))
+            if made is not None:
+                found.append((contender, name, made))
+    corrected = holm([made.p for *_, made in found])
+    comparisons = [
+        (contender, _comparison(contender, name, made, p_holm, level))
+        for (contender, name, made), (p_holm, level) in zip(found, corrected, strict=True)
+    ]
+    needed = fewest_seeds(max(len(contenders), 1))
+    verdicts = []
+    for contender in contenders:
+        own = {comparison.control: comparison for owner, comparison in comparisons if owner is contender}
+        raw = next((made for owner, name, made in found if owner is contender and name == "relu"), None)
+        if raw is None:
+            continue
+        rates = _at_same_rates(contender)
+        signs: dict[Against, Sign] = {name: _sign(own.get(name), needed) for name in _ORDER}
+        # A lead at ReLU's own best rate is none that hangs on the rate.
+        leads = {rate.rate for rate in rates if rate.low > 0 and raw.n >= needed}
+        at_a_rate = bool(leads) and contender.relu_sweep.best not in leads
+        row = decide(signs["relu"], signs["unit"], signs["random"], at_a_rate)
+        everything = [comparison for _, comparison in comparisons]
+        verdicts.append((row, own["relu"].mean, _verdict(contender, row, own["relu"], everything, rates, raw)))
+    if not verdicts:
+        return None
+    return min(verdicts, key=lambda item: (KINDS.index(item[0].kind), -item[1]))[2]
+
+
+def _comparison(contender: Contender, name: Against, made: Contrast, p_holm: float, level: float) -> Comparison:
+    other = contender.entrant.against[name]
+    low, high = made.interval(level)
+    labels = label_of(contender.entrant.surrogate), label_of(other.surrogate)
+    return Comparison(*labels, name, made.mean, low, high, made.p, p_holm, made.n, made.paired)
+
+
+def _sign(comparison: Comparison | None, needed: int) -> Sign:
+    """Of a comparison; with too few seeds left by the machine's faults, none is shown."""
+    if comparison is None:
+        return "."
+    if comparison.n < needed:
+        return "0"
+    return "+" if comparison.low > 0 else "-" if comparison.high < 0 else "0"
+
+
+def _at_same_rates(contender: Contender) -> list[AtRate]:
+    """Over all rates that both were run at: the finalist's best one alone would have been picked for its luck."""
+    own, relu = contender.sweep.scores, contender.relu_sweep.scores
+    made = {rate: contrast(own[rate], relu[rate]) for rate in sorted(own.keys() & relu.keys())}
+    known = [(rate, difference) for rate, difference in made.items() if difference is not None]
+    corrected = holm([difference.p for _, difference in known])
+    return [
+        AtRate(rate, difference.mean, *difference.interval(level), p_holm, difference.n)
+        for (rate, difference), (p_holm, level) in zip(known, corrected, strict=True)
+    ]
+
+
+def _verdict(
+    contender: Contender,
+    row: Row,
+    relu: Comparison,
+    comparisons: list[Comparison],
+    rates: list[AtRate],
+    raw: Contrast,
+) -> Verdict:
+    low, high = sorted((abs(relu.low), abs(relu.high)))
+    detectable = raw.detectable(len(comparisons))
+    phrase = row.phrase.format(low=points(low), high=points(high), n=relu.n, detectable=points(detectable))
+    kind = "paired" if relu.paired else "unpaired"
+    corrected = f"; corrected for {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
+    evidence = (
+        f"difference to tuned ReLU {signed(relu.mean)} points, {100 * CONFIDENCE:.0f} % interval {signed(relu.low)} to "
+        f"{signed(relu.high)}, {relu.n} {kind} seeds{corrected}"
+    )
+    if row.kind == "only_at_this_rate":
+        best = max(rates, key=lambda rate: rate.low)
+        evidence = f"at {best.rate:g} by {points(best.low)} to {points(best.high)} points; {evidence}"
+    return Verdict(
+        kind=row.kind,
+        phrase=phrase,
+        sentence=f"{contender.entrant.title}: {phrase} ({evidence}).",
+        explanation=row.explanation,
+        finalist=relu.arm,
+        comparisons=comparisons,
+        at_same_rate=rates,
+        detectable=detectable,
+        n=relu.n,
+    )
+
+
+def points(value: float) -> str:
+    """A difference of accuracies in points: one decimal, or as many as show that it is not 0."""
+    text = f"{100 * value:.1f}"
+    return f"{100 * value:.1g}" if float(text) == 0 and abs(value) > 1e-12 else text
+
+
+def signed(value: float) -> str:
+    """As `points`, with its sign."""
+    return f"{'+' if value > 0 else ''}{points(value)}"
