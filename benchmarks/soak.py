@@ -35,10 +35,12 @@ from sugarsearch.evaluation.records import MACHINE_FAULTS, RecordLog
 
 RESULTS: Final = Path(__file__).parent / "results" / "soak.json"
 ORPHAN_SECONDS: Final = 5.0
+WHILE_TRAINING: Final = 0.35
+"""The share of kills that wait for a new record; the others fall while a search starts."""
 STARTING: Final = 5.0
-"""Seconds within which a search starts; two kills in five fall there, the others while it trains."""
+"""Seconds within which a search starts."""
 TRAINING: Final = 1.0
-"""Seconds after a new record within which the others fall; a record comes every 0.1 to 1 s."""
+"""Seconds after a new record within which it is killed; a record comes every 0.1 to 1 s."""
 
 _MARK: Final = "SUGARSEARCH_SOAK"
 
@@ -173,7 +175,7 @@ def tortured(study: Path, folder: Path, setting: str, expected: Any, chance: ran
     tally, search = Tally(), Search(folder, study, setting)
     process, seen = search.start(), list[bytes]()
     while sum(tally.kills.values()) < kills:
-        trains = chance.random() < 0.6
+        trains = chance.random() < WHILE_TRAINING
         if _ends_first(process, search, chance, trains=trains):
             break
         target = _kill(process, search, chance)
