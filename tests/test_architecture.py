@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "sugarsearch"
 # Top to bottom: a module may import its own layer and those after it.
 LAYERS = (
-    "cli", "report", "search", "reproduction", "verdict", "analysis", "evaluation", "training",
+    "cli", "report", "integrations", "search", "reproduction", "verdict", "analysis", "evaluation", "training",
     "catalog", "models", "data", "nn", "symbolic", "config", "errors",
 )  # fmt: skip
 TORCH_LAYERS = LAYERS[: LAYERS.index("symbolic")]
@@ -27,6 +27,8 @@ HOMES = {
     "torch": set(TORCH_LAYERS) - {"catalog"},
     "torchvision": {"data", "models", "nn"},
     "sklearn": {"data"},
+    "lightning": {"integrations"},
+    "transformers": {"integrations"},
 }
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80

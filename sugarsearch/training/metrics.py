@@ -15,7 +15,7 @@ from sugarsearch.nn.activation import SugarReLU
 
 @dataclass
 class Activity:
-    """Counts over one batch, for each call of a SugarReLU in the order of the forward pass.
+    """Counts over one batch, for each call of an activation in the order of the forward pass.
 
     A unit is a channel of [B, C, H, W], else an entry of the last dimension; it is dead if it is 0 for
     every sample at every position. Tensors stay on the device, so that watching waits for nothing.
@@ -49,10 +49,13 @@ class Activity:
 
 
 @contextmanager
-def watch(network: nn.Module, *, stacked: bool) -> Iterator[Activity]:
-    """Count what the SugarReLUs of `network` do in the forward passes made inside.
+def watch(
+    network: nn.Module, *, stacked: bool = False, kinds: tuple[type[nn.Module], ...] = (SugarReLU,)
+) -> Iterator[Activity]:
+    """Count what the activations of `network` do in the forward passes made inside.
 
     stacked: the network is a population, whose activations see [members, units, B].
+    kinds: which modules are activations.
     """
     activity = Activity()
 
@@ -60,7 +63,7 @@ def watch(network: nn.Module, *, stacked: bool) -> Iterator[Activity]:
         fired = output > 0
         activity.add(fired if stacked else _by_unit(fired).unsqueeze(0))
 
-    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, SugarReLU)]
+    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, kinds)]
     try:
         yield activity
     finally:
@@ -74,6 +77,14 @@ def measured_gain(network: nn.Module, inputs: Tensor) -> list[float]:
     On a network as initialised this is what gain is for z ~ N(0, 1); without batch norm z is not N(0, 1).
     The network is run as it stands, in its present mode.
     """
+    with watch_gain(network) as gains, torch.no_grad():
+        network(inputs)
+    return gains
+
+
+@contextmanager
+def watch_gain(network: nn.Module) -> Iterator[list[float]]:
+    """The measured gain of each SugarReLU call in the forward passes made inside, in their order."""
     gains: list[float] = []
 
     def measure(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -86,12 +97,10 @@ def measured_gain(network: nn.Module, inputs: Tensor) -> list[float]:
     sites = [module for module in network.modules() if isinstance(module, SugarReLU)]
     hooks = [site.register_forward_pre_hook(measure) for site in sites]
     try:
-        with torch.no_grad():
-            network(inputs)
+        yield gains
     finally:
         for hook in hooks:
             hook.remove()
-    return gains
 
 
 def _by_unit(values: Tensor) -> Tensor:
