@@ -23,6 +23,7 @@ HOMES = {
     "sympy": {"symbolic"},
     "optuna": {"search"},
     "matplotlib": {"report", "analysis"},
+    "jinja2": {"report"},
     "typer": {"cli"},
     "torch": set(TORCH_LAYERS) - {"catalog"},
     "torchvision": {"data", "models", "nn"},

@@ -34,7 +34,7 @@ def surrogate_figure(surrogate: Surrogate, ax: Axes | None = None) -> Figure:
     values = np.linspace(-REACH, REACH, 1201)
     primitive = surrogate.primitive_values(values)
     panels = 1 if primitive is None else 2
-    figure, (left, *right) = style.new_figure(panels, width=6.4 if panels == 1 else 10.0)
+    figure, (left, *right) = style.new_figure(panels, width=style.WIDTH if panels == 1 else 10.0)
     _draw_derivative(left, surrogate)
     if primitive is not None:
         right[0].plot(values, primitive, color=style.FOUND, linewidth=2.6, label="primitive f of g")
@@ -49,7 +49,7 @@ def curves_figure(arms: Sequence[tuple[str, str, Surrogate]]) -> Figure:
     """The g's of several arms, (name, title, g) each, on one pair of axes; what was found comes first, nameless."""
     figure, (axes,) = style.new_figure()
     for index, (name, title, surrogate) in enumerate(arms):
-        _draw(axes, surrogate, f"{shorten(title, 66)},  gain {surrogate.gain:.2f}", style.arm_line(name, index))
+        _draw(axes, surrogate, f"{shorten(title, 40)},  gain {surrogate.gain:.2f}", style.arm_line(name, index))
     _label_derivative(axes)
     axes.set_title("the surrogate derivatives compared")
     style.legend_below(axes, columns=_columns(title for _, title, _ in arms))
@@ -75,11 +75,11 @@ def screening_figure(rows: Sequence[ScreeningRow]) -> Figure:
             [*xs, max(row.index for row in rows)], [*ys, ys[-1]], where="post", color=style.FOUND, label="best so far"
         )
         _ring(axes, xs, ys, style.FOUND, s=110)
-        axes.set_title(f"best: {shorten(steps[-1].label, 56)} at {100 * ys[-1]:.1f} %")
+        axes.set_title(f"best: {shorten(steps[-1].label, 32)} at {100 * ys[-1]:.1f} %")
     axes.set(xlabel="candidate, in the order of proposal", ylabel="validation accuracy (%)")
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    style.legend_below(axes, columns=5)
+    style.legend_below(axes, columns=3)
     return figure
 
 
@@ -91,7 +91,7 @@ def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float]]]) ->
         rates = sorted(means)
         scores = [means[rate] for rate in rates]
         line = style.arm_line(name, index)
-        axes.plot(rates, scores, marker="o", label=shorten(title, 76), **line)
+        axes.plot(rates, scores, marker="o", label=shorten(title, 54), **line)
         best = max(rates, key=lambda rate: means[rate])
         _ring(axes, [best], [means[best]], line["color"])
     axes.set_xscale("log")
@@ -121,7 +121,7 @@ def parameter_figure(
         log: those of `names` with a logarithmic axis.
     """
     members = ranked(rows)
-    figure, panels = style.new_figure(len(names), width=8.0 if len(names) == 1 else min(12.0, 5.0 * len(names)))
+    figure, panels = style.new_figure(len(names), width=style.WIDTH if len(names) == 1 else min(12.0, 5.0 * len(names)))
     for axes, name in zip(panels, names, strict=True):
         xs, ys = zip(*sorted((row.parameters[name], row.score) for row in members), strict=True)
         # A line joins the dots only where this parameter alone explains them.
@@ -138,7 +138,7 @@ def parameter_figure(
             axes.xaxis.set_major_formatter(_PLAIN)
         axes.set(xlabel=name, ylabel="validation accuracy (%)")
         axes.yaxis.set_major_formatter(_PERCENT)
-    panels[0].set_title(f"best: {shorten(members[0].label, 56)} at {100 * members[0].score:.1f} %")
+    panels[0].set_title(f"best: {shorten(members[0].label, 32)} at {100 * members[0].score:.1f} %")
     return figure
 
 
@@ -177,7 +177,7 @@ def _draw_derivative(axes: Axes, surrogate: Surrogate) -> None:
     for values, level, label in zip(_halves(), (0.0, 1.0), ("ReLU's derivative", "_nolegend_"), strict=True):
         axes.plot(values, np.full_like(values, level), label=label, **style.RELU_LINE)
     _label_derivative(axes)
-    axes.set_title(f"{shorten(surrogate.label, 34)}: gain {surrogate.gain:.2f}, g(0) = {surrogate.at_zero:.3g}")
+    axes.set_title(f"{shorten(surrogate.label, 28)}: gain {surrogate.gain:.2f}, g(0) = {surrogate.at_zero:.3g}")
     style.legend_below(axes)
 
 

@@ -74,7 +74,8 @@ class StudyResult:
 
     `config` is the resolved study; `final` the final table as JSON (None if it was not made); `versions` of
     the packages that matter and `device` where it ran; `seconds` of wall time in the sitting that ended it;
-    `note` says what kept the study from being whole (a time limit), empty otherwise.
+    `note` says what kept the study from being whole (a time limit), empty otherwise. `activity` holds, for each row
+    of `final` in its order, the shares `dead_units` and `sparsity` after each epoch.
     """
 
     study: str
@@ -86,6 +87,7 @@ class StudyResult:
     device: str
     seconds: float
     note: str = ""
+    activity: list[dict[str, list[float]]] = dataclasses.field(default_factory=list)
 
     @property
     def ranking(self) -> list[ScreeningRow]:

@@ -27,6 +27,7 @@ from sugarsearch.evaluation.jobs import SCREENING
 from sugarsearch.evaluation.records import RecordLog, Status
 from sugarsearch.search import folder as run_folder
 from sugarsearch.search import provenance, trials
+from sugarsearch.search.activity import activity_of
 from sugarsearch.search.batch import Batch, Candidate, confirm, jobs_of
 from sugarsearch.search.database import Mirror, mirror
 from sugarsearch.search.observer import Observer, Silent, StudyProgress
@@ -90,6 +91,7 @@ def run_study(
             final = final_table(
                 executor.evaluate, screened(rows), config, scoring=final_scoring, on_stage=observer.stage
             )
+        records = log.load()
         result = StudyResult(
             study=config.name,
             folder=str(folder),
@@ -97,9 +99,10 @@ def run_study(
             screening=rows,
             final=final.to_json(),
             versions=origin.versions,
-            device=log.load()[-1].device,
+            device=records[-1].device,
             seconds=time.monotonic() - started,
             note="; ".join(filter(None, (note, origin.caution))),
+            activity=activity_of(final.rows, records),
         )
         result.save(folder / run_folder.RESULTS)
         shutil.rmtree(log.checkpoints, ignore_errors=True)

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from sugarsearch.report import build, figures, tables
+from sugarsearch.search.load import load_study
 from sugarsearch.search.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -59,10 +60,8 @@ def screening_row(index: int, g: Surrogate, score: float, origin: str = "sampler
 
 
 def result(rows: list[ScreeningRow], final: FinalTable | None, space: dict[str, Any] | None = None) -> StudyResult:
-    config = {
-        "recipe": {"model": {"name": "small_conv"}, "data": {"name": "cifar10"}, "epochs": 10},
-        "space": space or {"template": "whole_line"},
-    }
+    config = load_study("quickstart").model_dump(mode="json")
+    config |= {"space": {**config["space"], **(space or {})}}
     versions = {"torch": "2.15.0"}
     return StudyResult("mine", "runs/mine", config, rows, final.to_json() if final else None, versions, "cpu", 75.0, "")
 
@@ -130,13 +129,15 @@ def test_a_found_one_that_has_a_name_is_called_by_it() -> None:
 def test_report_files_of_a_search_of_trees(tmp_path: Path) -> None:
     files = build.write_report(TREES, tmp_path)
     names = {path.relative_to(tmp_path).as_posix() for path in files}
+    drawn = {"surrogates", "learning_rates", "seeds", "screening", "complexity"}
+    sheets = {"final", "tuning", "hall_of_fame", "pareto", "candidates"}
     assert names == {
+        "report.html",
         "table.md",
-        "figures/surrogates.png",
-        "figures/learning_rates.png",
-        "figures/screening.png",
+        *(f"figures/{name}.{end}" for name in drawn for end in ("png", "svg")),
+        *(f"tables/{name}.{end}" for name in sheets for end in ("csv", "md", "tex")),
     }
-    assert all(path.stat().st_size > 500 for path in files)
+    assert all(path.stat().st_size > 50 for path in files)
     for link in re.findall(r"\]\((.*?)\)", (tmp_path / "table.md").read_text()):
         assert (tmp_path / link).is_file()
     before = {path: path.read_bytes() for path in files}
@@ -145,7 +146,16 @@ def test_report_files_of_a_search_of_trees(tmp_path: Path) -> None:
 
 def test_a_search_without_a_final_table_is_still_drawn(tmp_path: Path) -> None:
     files = build.write_report(result(TREES.screening, None), tmp_path)
-    assert {path.stem for path in files} == {"table", "surrogates", "screening"}
+    assert {path.stem for path in files} == {
+        "report",
+        "table",
+        "surrogates",
+        "screening",
+        "complexity",
+        "hall_of_fame",
+        "pareto",
+        "candidates",
+    }
 
 
 def test_a_tuned_family_has_its_curve_with_relu_as_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
