@@ -140,9 +140,9 @@ class _Reader(ast.NodeVisitor):
         self.around.pop()
 
     def _refer(self, name: ast.expr, whole: ast.expr, suffix: str) -> None:
-        """A name that stands for a function: torch's own is a place, one of the same package is to be read too."""
+        """A global name: torch's functions and modules are places; functions of the same package are to be read."""
         value = self._value(name)
-        kind = kind_of_function(value) if callable(value) else None
+        kind = kind_of(value) if isinstance(value, nn.Module) else kind_of_function(value)
         if kind is not None:
             self._add(kind, whole, ast.unparse(name) + suffix)
         elif isinstance(value, FunctionType) and value.__module__.partition(".")[0] == self.package:

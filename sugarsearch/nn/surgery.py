@@ -74,8 +74,9 @@ def apply(
             and transformers) or by class. What is not ReLU becomes a ReLU in the forward pass: the model's outputs
             change, and the report says where.
         trace: replace functional calls (F.relu(x), x.relu()) too: the forward of each module that makes one is traced
-            by torch.fx, on its own, and calls a SugarReLU there. What its Python code decided while it was traced
-            stays decided. A forward that torch.fx cannot follow, or that training changes, is refused.
+            by torch.fx, on its own, and calls a SugarReLU there. Branches that its Python code took and numbers that it
+            took from attributes stay as they were then. A forward that torch.fx cannot follow, that training changes,
+            or that does not reach all calls in the source is refused.
         form: as in SugarReLU.
         leave_functional: leave functional calls that cannot be replaced as they are instead of refusing the model.
 

@@ -119,6 +119,7 @@ def site_name(node: str) -> str:
 
 class _Tracer(fx.Tracer):
     record_stack_traces = True
+    proxy_buffer_attributes = True  # or the value that a buffer has now would be fixed without a word
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True

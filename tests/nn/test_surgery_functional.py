@@ -51,7 +51,7 @@ class Hidden(nn.Module):
         self.note = "kept"
 
     def forward(self, x: Tensor, scale: float = 2.0, mask: Tensor | None = None, double: bool = False) -> Tensor:
-        x = helper(self.act(self.inner(x)) - self.shift)
+        x = helper(self.act(self.inner(x)) - self.shift * 2)
         x = self.own(x + 0.2) + self.method(x)
         if mask is not None:
             x = x * mask
@@ -245,6 +245,16 @@ class Constant(nn.Module):
         return F.relu(x) * torch.tensor([2.0])
 
 
+class Buffer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.warm: Tensor
+        self.register_buffer("warm", torch.tensor(True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x) if self.warm else x
+
+
 class Elsewhere(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
@@ -258,6 +268,7 @@ class Elsewhere(nn.Module):
     [
         (Dropout, "another one in training than in evaluation"),
         (Branch, "torch.fx cannot trace it: .*control flow"),
+        (Buffer, "torch.fx cannot trace it: .*control flow"),
         (Counter, "its forward sets calls"),
         (Constant, "makes a tensor that a trace would fix"),
         (Elsewhere, r"not reached by the traced forward:\n  0 \(Elsewhere\): torch.relu"),
