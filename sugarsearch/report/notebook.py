@@ -59,7 +59,7 @@ def _formula(surrogate: Surrogate) -> str:
 
 @contextmanager
 def watch_here() -> Iterator[Observer]:
-    """An observer that shows progress where somebody looks: in a notebook's cell or on a terminal; else a silent one."""
+    """An observer that shows progress in a notebook's cell or on a terminal, and elsewhere a silent one."""
     console = Console(stderr=True)
     if console.is_jupyter:
         yield NotebookObserver()

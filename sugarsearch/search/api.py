@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +57,7 @@ def search(
         trials: how many candidates are tried.
         run: the run folder.
         final: settings of the final table; by default controls ReLU and B-SiLU at the learning rates of the search.
-        observer: told how it goes.
+        observer: told how it goes; None: progress is shown on a terminal and in a notebook, and nowhere else.
         allow_changes: resume although packages have changed since the run began; the result's note says so.
         **settings: fields of SearchConfig (learning_rates, sampler, batch, seed, ...) and of ExecutionConfig
             (device, mode, threads).
@@ -75,7 +77,8 @@ def search(
     space = load_space(space) if isinstance(space, str | Path) else space
     config = _study(_plain(space), recipe, trials, None if final is None else _plain(final), settings)
     executor = partial(InlineExecutor, split=split, model_factory=model_fn)
-    return run_study(config, run, observer, make_executor=executor, final_scoring=None, allow_changes=allow_changes)
+    with _shown(observer) as watching:
+        return run_study(config, run, watching, make_executor=executor, final_scoring=None, allow_changes=allow_changes)
 
 
 def tune(
@@ -92,13 +95,23 @@ def tune(
 ) -> StudyResult:
     """Find the best parameters of a family, such as B-SiLU's alpha; the same call resumes.
 
-    See `load.tune_study` for the family, its ranges and overrides, and `run_study` for `allow_changes`.
+    See `load.tune_study` for the family, its ranges and overrides, `search` for `observer`, and `run_study` for
+    `allow_changes`.
 
     Returns:
         The result; `.best` is the surrogate with the highest screening score.
     """
     config = tune_study(family, data, model, ranges=ranges, candidates=candidates, overrides=overrides)
-    return run_study(config, run, observer, allow_changes=allow_changes)
+    with _shown(observer) as watching:
+        return run_study(config, run, watching, allow_changes=allow_changes)
+
+
+def _shown(observer: Observer | None) -> AbstractContextManager[Observer]:
+    """`observer`, or one that shows progress where somebody looks; the report layer above makes it, when asked for."""
+    if observer is not None:
+        return nullcontext(observer)
+    shown: AbstractContextManager[Observer] = importlib.import_module("sugarsearch.report.notebook").watch_here()
+    return shown
 
 
 def _study(

@@ -168,10 +168,11 @@ class Surrogate:
     @property
     def formula(self) -> str:
         """Text of g with all numbers and the scale; it parses to the same g."""
-        return str(self._scaled)
+        return str(self.scaled)
 
     @property
-    def _scaled(self) -> Expression:
+    def scaled(self) -> Expression:
+        """g with its numbers and its scale, as one expression."""
         return self.bound if self.scale == 1 else call("mul", constant(self.scale), self.bound)
 
     def at_unit_gain(self) -> Surrogate:
@@ -187,11 +188,11 @@ class Surrogate:
 
     def latex(self) -> str:
         """g as LaTeX, with all numbers and the scale to 6 digits."""
-        return formula.to_latex(self._scaled, digits=6)
+        return formula.to_latex(self.scaled, digits=6)
 
     def sympy(self) -> Any:
         """g as a SymPy expression in the real symbol x."""
-        return formula.to_sympy(self._scaled)
+        return formula.to_sympy(self.scaled)
 
     def primitive_values(self, x: ArrayLike) -> NDArray[np.float64] | None:
         """scale * f(x) where f' = g is known, else None."""
@@ -234,6 +235,11 @@ class Surrogate:
         matplotlib.
         """
         return importlib.import_module("sugarsearch.report.figures").surrogate_figure(self, ax)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: formula, gain and plot."""
+        html: str = importlib.import_module("sugarsearch.report.notebook").surrogate_html(self)
+        return html
 
 
 def _symmetric(positive: NDArray[np.float64]) -> NDArray[np.float64]:
