@@ -35,9 +35,9 @@ from sugarsearch.evaluation.records import MACHINE_FAULTS, RecordLog
 
 RESULTS: Final = Path(__file__).parent / "results" / "soak.json"
 ORPHAN_SECONDS: Final = 5.0
-WHILE_TRAINING: Final = 0.35
+WHILE_TRAINING: Final = 0.25
 """The share of kills that wait for a new record; the others fall while a search starts."""
-STARTING: Final = 5.0
+STARTING: Final = 4.0
 """Seconds within which a search starts."""
 TRAINING: Final = 1.0
 """Seconds after a new record within which it is killed; a record comes every 0.1 to 1 s."""
