@@ -18,7 +18,7 @@ from sugarsearch.nn.kinds import kind_of, kind_of_function, kind_of_method
 
 
 @dataclass(frozen=True)
-class Place:
+class Mention:
     """A functional activation in the source.
 
     kind: None where the source cannot be read; lines: first and last of the call, or of the function that mentions the
@@ -37,11 +37,11 @@ class FunctionalCall:
 
     path: str
     owner: str
-    place: Place
+    mention: Mention
     attribute: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.path or 'the model'} ({self.owner}): {self.place.text}"
+        return f"{self.path or 'the model'} ({self.owner}): {self.mention.text}"
 
 
 def functional_calls(model: nn.Module) -> Iterator[FunctionalCall]:
@@ -58,15 +58,15 @@ def functional_calls(model: nn.Module) -> Iterator[FunctionalCall]:
         for name, value in vars(module).items():
             kind = kind_of_function(value)
             if kind is not None:
-                place = Place(kind, f"attribute {name!r} is the function {value.__name__}")
-                yield FunctionalCall(path, owner, place, name)
+                mention = Mention(kind, f"attribute {name!r} is the function {value.__name__}")
+                yield FunctionalCall(path, owner, mention, name)
             elif isinstance(value, FunctionType) and not _is_library(value.__module__):
-                yield from (FunctionalCall(path, owner, place) for place in _follow(value))
+                yield from (FunctionalCall(path, owner, mention) for mention in _follow(value))
         if not isinstance(module, fx.GraphModule):
-            yield from (FunctionalCall(path, owner, place) for place in _in_class(type(module)))
+            yield from (FunctionalCall(path, owner, mention) for mention in _in_class(type(module)))
 
 
-def _in_class(kind: type[nn.Module]) -> Iterator[Place]:
+def _in_class(kind: type[nn.Module]) -> Iterator[Mention]:
     """In the methods of a class and of its bases. __init__ is left out: what it keeps are attributes."""
     for base in kind.__mro__:
         if issubclass(base, nn.Module) and not _is_library(base.__module__):
@@ -74,32 +74,32 @@ def _in_class(kind: type[nn.Module]) -> Iterator[Place]:
 
 
 @cache
-def _follow(source: type | FunctionType) -> tuple[Place, ...]:
-    """The places in a source, and in the functions that it uses."""
-    waiting, seen, places = [source], {source}, list[Place]()
+def _follow(source: type | FunctionType) -> tuple[Mention, ...]:
+    """The mentions in a source, and in the functions that it uses."""
+    waiting, seen, mentions = [source], {source}, list[Mention]()
     while waiting:
         found, used = _read(waiting.pop())
-        places += found
+        mentions += found
         waiting += used - seen
         seen |= used
-    return tuple(places)
+    return tuple(mentions)
 
 
 @cache
-def _read(source: type | FunctionType) -> tuple[tuple[Place, ...], frozenset[FunctionType]]:
+def _read(source: type | FunctionType) -> tuple[tuple[Mention, ...], frozenset[FunctionType]]:
     try:
         lines, first = inspect.getsourcelines(source)
         file = inspect.getsourcefile(source) or ""
         tree = ast.parse(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
         what = "class" if isinstance(source, type) else "function"
-        return (Place(None, f"the source of {what} {source.__name__} cannot be read, so its calls are not known"),), (
+        return (Mention(None, f"the source of {what} {source.__name__} cannot be read, so its calls are not known"),), (
             frozenset()
         )
     known = source.__globals__ if isinstance(source, FunctionType) else vars(sys.modules[source.__module__])
     reader = _Reader(known, file, first - 1, source.__module__.partition(".")[0])
     reader.visit(tree)
-    return tuple(reader.places), frozenset(reader.used)
+    return tuple(reader.mentions), frozenset(reader.used)
 
 
 class _Reader(ast.NodeVisitor):
@@ -107,7 +107,7 @@ class _Reader(ast.NodeVisitor):
 
     def __init__(self, known: Mapping[str, Any], file: str, shift: int, package: str) -> None:
         self.known, self.file, self.shift, self.package = known, file, shift, package
-        self.places: list[Place] = []
+        self.mentions: list[Mention] = []
         self.used: set[FunctionType] = set()
         self.around: list[ast.stmt] = []
 
@@ -140,7 +140,7 @@ class _Reader(ast.NodeVisitor):
         self.around.pop()
 
     def _refer(self, name: ast.expr, whole: ast.expr, suffix: str) -> None:
-        """A global name: torch's functions and modules are places; functions of the same package are to be read."""
+        """A global name: torch's functions and modules are mentions; functions of the same package are to be read."""
         value = self._value(name)
         kind = kind_of(value) if isinstance(value, nn.Module) else kind_of_function(value)
         if kind is not None:
@@ -162,7 +162,7 @@ class _Reader(ast.NodeVisitor):
     def _add(self, kind: str, node: ast.expr, text: str) -> None:
         where = node if isinstance(node, ast.Call) or not self.around else self.around[-1]
         lines = (where.lineno + self.shift, (where.end_lineno or where.lineno) + self.shift)
-        self.places.append(Place(kind, f"{text} at {self.file}:{node.lineno + self.shift}", self.file, lines))
+        self.mentions.append(Mention(kind, f"{text} at {self.file}:{node.lineno + self.shift}", self.file, lines))
 
 
 def _called_by_name(function: ast.expr) -> str | None:

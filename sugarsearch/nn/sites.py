@@ -102,7 +102,7 @@ def call_places(
         SurgeryError: what cannot be replaced, where it is not to be left.
     """
     calls = list(functional_calls(model))
-    wanted = [call for call in calls if call.place.kind is None or call.place.kind in replace]
+    wanted = [call for call in calls if call.mention.kind is None or call.mention.kind in replace]
     modules = dict(model.named_modules())
     traces, failed = _traces([call for call in wanted if call.attribute is None], modules, trace_calls, leave)
     places = [
@@ -115,7 +115,7 @@ def call_places(
         if call.attribute is not None and call.path not in traces:
             put = partial(_put_attribute, modules[call.path], call.attribute)
             path = f"{call.path}.{call.attribute}".removeprefix(".")
-            places.append(Place((path,), f"{call.place.kind}()", call.place.kind == "relu", put))
+            places.append(Place((path,), f"{call.mention.kind}()", call.mention.kind == "relu", put))
     return places, [*_once(call for call in calls if call not in wanted), *_once(failed)]
 
 
@@ -144,10 +144,10 @@ def _traces(
 
 
 def _is_reached(call: FunctionalCall, traces: dict[str, Trace], reached: set[tuple[str, int]]) -> bool:
-    first, last = call.place.lines
-    if call.place.kind is None:
+    first, last = call.mention.lines
+    if call.mention.kind is None:
         return call.path in traces
-    return any((call.place.file, line) in reached for line in range(first, last + 1))
+    return any((call.mention.file, line) in reached for line in range(first, last + 1))
 
 
 def _put_traced(module: nn.Module, traced: Trace, node: str, new: nn.Module) -> None:
@@ -167,4 +167,4 @@ def _place(path: str, node: str, kind: str, put: Callable[[nn.Module], None]) ->
 
 def _once(calls: Iterable[FunctionalCall]) -> list[str]:
     """A line for each place in the source, with the first module that has it."""
-    return list({call.place: str(call) for call in reversed(list(calls))}.values())[::-1]
+    return list({call.mention: str(call) for call in reversed(list(calls))}.values())[::-1]
