@@ -52,6 +52,16 @@ def _remove_others(folder: Path, kept: Set[str]) -> None:
             left.unlink()
 
 
+def written(files: Sequence[Path]) -> list[str]:
+    """Where the files of `write_report` are, in a few lines for people."""
+    folder, counted = files[0].parent, {FIGURES: "pictures as PNG and SVG", TABLES: "tables as CSV, Markdown and LaTeX"}
+    lines = [f"written: {path}" for path in files if path.parent == folder]
+    for name, what in counted.items():
+        count = len({path.stem for path in files if path.parent.name == name})
+        lines.append(f"written: {folder / name}: {count} {what}")
+    return lines
+
+
 def final_of(result: StudyResult) -> FinalTable | None:
     """The final table of a result, if it was made."""
     return None if result.final is None else FinalTable.from_json(result.final)

@@ -50,10 +50,11 @@ def test_search_ends_with_table_winner_and_pictures(run: tuple[Path, Result]) ->
     assert table is not None
     for row in table["rows"]:
         assert f"{100 * row['summary']['mean']:.1f}" in result.stdout
-    assert table["winner"] in result.stdout
+    assert table["winner"] in " ".join(result.stdout.split())
     assert max(map(len, result.stdout.splitlines()[:6])) <= 100
-    for name in ("table.md", "figures/surrogates.png", "figures/screening.png", "figures/learning_rates.png"):
+    for name in ("report.html", "table.md", "figures", "tables"):
         assert f"written: {folder / name}" in result.stdout
+    for name in ("report.html", "figures/surrogates.png", "figures/activity.svg", "tables/candidates.csv"):
         assert (folder / name).is_file()
     assert f"run folder: {folder}" in result.stderr
     assert "candidates 4 of 4" in result.stderr
@@ -83,7 +84,12 @@ def test_a_changed_study_is_refused_with_the_difference(run: tuple[Path, Result]
 
 def test_report_rebuilds_tables_and_pictures_from_the_results(run: tuple[Path, Result]) -> None:
     folder, first = run
-    files = [folder / "table.md", *(folder / "figures").iterdir()]
+    files = [
+        folder / "report.html",
+        folder / "table.md",
+        *(folder / "figures").iterdir(),
+        *(folder / "tables").iterdir(),
+    ]
     before = {path: path.read_bytes() for path in files}
     for path in files:
         path.unlink()
