@@ -18,6 +18,7 @@ from sugarsearch.cli.export import register as register_export
 from sugarsearch.cli.inspect import register as register_inspect
 from sugarsearch.cli.study import register as register_study
 from sugarsearch.cli.train import register as register_train
+from sugarsearch.cli.verdict import register as register_verdict
 from sugarsearch.errors import ConfigurationError, SugarsearchError, SugarsearchWarning
 
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
@@ -118,7 +119,14 @@ def common(
     """
 
 
-for register in (register_study, register_train, register_inspect, register_export, register_data):
+for register in (
+    register_study,
+    register_verdict,
+    register_train,
+    register_inspect,
+    register_export,
+    register_data,
+):
     register(app)
 
 

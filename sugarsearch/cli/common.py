@@ -13,6 +13,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from sugarsearch.search.results import StudyResult
+
 M = TypeVar("M", bound="BaseModel")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs; progress goes to stderr.")]
@@ -33,6 +35,16 @@ def progress_console() -> Console:
 def result_console() -> Console:
     """Where results go: stdout."""
     return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def print_screen(result: StudyResult, further: Sequence[str] = ()) -> None:
+    """What a search ends with: verdict, tables, cautions, and `further` lines."""
+    from sugarsearch.report.build import final_of
+    from sugarsearch.report.tables import screen
+
+    console = result_console()
+    for part in [*screen(result, final_of(result), console.width), *further]:
+        console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 
 def print_json(value: Any) -> None:

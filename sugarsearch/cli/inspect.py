@@ -159,14 +159,17 @@ def _space_facts(space: SearchSpace) -> list[tuple[str, str]]:
 def _study_facts(config: StudyConfig) -> list[tuple[str, str]]:
     recipe, search, final = config.recipe, config.search, config.final
     screening = search.candidates * len(search.learning_rates) * search.replicates
-    arms = final.finalists + len(final.controls)
+    # Beside its controls each finalist has a random g of its gain and, where that is not 1, its form at unit gain.
+    arms = final.finalists * (3 if config.space.gain == "own" else 2) + len(final.controls)
+    tuning = arms * len(final.learning_rates) * final.tuning_replicates
+    rerun = (final.rerun.candidates + 1) * final.rerun.replicates
     return [
         ("recipe", f"{recipe.model.name} on {recipe.data.name}, {recipe.epochs} epochs, {recipe.optimizer.name}"),
         ("space", f"{config.space.name} ({config.space.template}, {config.space.gain} gain)"),
         ("screening", f"{search.candidates} candidates by {search.sampler}: up to {screening:,} training runs"),
         (
-            "final table",
-            f"{arms} arms: {arms * len(final.learning_rates) * final.tuning_replicates:,} runs for their learning "
-            f"rates, {arms * final.replicates:,} on fresh seeds",
+            "verdict",
+            f"{rerun:,} runs of the best once more; up to {arms} arms: {tuning:,} runs for their learning rates, "
+            f"{arms * final.replicates:,} on seeds used by nothing before",
         ),
     ]

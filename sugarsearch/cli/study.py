@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sugarsearch.cli.common import Json, Set, print_json, progress_console, result_console
+from sugarsearch.cli.common import Json, Set, print_json, print_screen, progress_console
 
 if TYPE_CHECKING:
     from sugarsearch.config.schema import StudyConfig
@@ -41,7 +41,7 @@ def search(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Run or resume a study; ends with a table on fresh seeds, and pictures.
+    """Run or resume a study; ends with a verdict on fresh seeds, and report.html.
 
     Example: `sugarsearch search quickstart --workers 2`
 
@@ -60,7 +60,7 @@ def search(
     - `study.yaml`, `run.json`: the study; the packages and data that it began with.
     - `study.db`: the candidates told so far; optuna-dashboard may read it at any time.
     - `checkpoints/`: the state of trainings under way; removed at the end.
-    - `hall_of_fame.csv`, then `results.json`, `table.md` and `figures/`: what was found.
+    - `hall_of_fame.csv`, then `report.html`, `results.json`, `table.md`, `figures/` and `tables/`: what was found.
     - `lock`: says who runs the study. One controller at a time; a lock left behind by a dead one does no harm.
     """
     from sugarsearch.search.load import load_study
@@ -101,7 +101,7 @@ def tune(
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")], as_json: Json = False
 ) -> None:
-    """Rebuild a run's tables and pictures from its results, and print the table.
+    """Rebuild a run's report.html, tables and pictures from its results, and print the verdict.
 
     Example: `sugarsearch report runs/quickstart`
     """
@@ -134,23 +134,9 @@ def _print_result(result: StudyResult, files: list[Path], as_json: bool) -> None
     if as_json:
         print_json({**result.to_json(), "files": [str(path) for path in files]})
         return
-    from sugarsearch.report.build import final_of
-    from sugarsearch.report.tables import final_lines, final_terminal, screening_line
+    from sugarsearch.report.build import written
 
-    console, table = result_console(), final_of(result)
-    lines = [screening_line(result)]
-    if result.note:
-        lines.append(result.note)
-    if result.config["space"]["template"] == "family" and result.ranking:
-        lines.append(f"best in screening: {result.ranking[0].label}, {100 * result.ranking[0].score:.1f} %")
-    if table is not None:
-        console.print()
-        console.print(final_terminal(table, console.width))
-        console.print()
-        lines += final_lines(table)
-    lines += [f"written: {path}" for path in files]
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_screen(result, written(files))
 
 
 def _execution(device: str | None, workers: int | None) -> list[str]:

@@ -197,11 +197,7 @@ class LoggedExecutor(ABC):
 
     def _final(self, job_id: str) -> Record | None:
         """The record that stands for a job; None if it is to be run (again)."""
-        records = self._known.get(job_id, [])
-        for record in records:
-            if record.status not in MACHINE_FAULTS:
-                return record
-        return records[-1] if len(records) >= ATTEMPTS else None
+        return standing(self._known.get(job_id, []))
 
     def _ran_out_of_memory(self, job_id: str) -> bool:
         return any(record.status is Status.OUT_OF_MEMORY for record in self._known.get(job_id, []))
@@ -230,6 +226,14 @@ class LoggedExecutor(ABC):
             scores=tuple(scores),
             reason=reason,
         )
+
+
+def standing(records: Sequence[Record]) -> Record | None:
+    """Of all records of a job the one that counts; None if the job is to be run (again)."""
+    for record in records:
+        if record.status not in MACHINE_FAULTS:
+            return record
+    return records[-1] if len(records) >= ATTEMPTS else None
 
 
 def _informed(judge: Judge, asked: Mapping[str, Job], settled: Mapping[str, Record]) -> Judge:

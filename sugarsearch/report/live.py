@@ -25,6 +25,7 @@ LINE_EVERY = 5.0  # seconds between plain lines of one stage
 
 _MEANING = {
     "screening": "screening candidates",
+    "rerun": "best candidates, fresh seeds",
     "tuning": "learning rates of the final arms",
     "final": "final table, fresh seeds",
 }

@@ -1,8 +1,10 @@
-"""The final table, for the terminal (at most 100 columns) and as Markdown."""
+"""The verdict and its tables, for the terminal (at most 100 columns) and as Markdown."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from typing import Final
 
 from rich.table import Table
 
@@ -10,10 +12,13 @@ from sugarsearch.report.text import duration, percent, rounded, shorten
 from sugarsearch.search.results import StudyResult, counts
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import Arm, FinalTable
+from sugarsearch.verdict.judgement import signed
 
 SCREENING_ROWS = 10
 TITLE_WIDTH = 26
 FORMULA_WIDTH = 12  # at least, however narrow the terminal is
+
+_AGAINST: Final = {"relu": "tuned ReLU", "unit": "itself at unit gain", "random": "a random g of its gain"}
 
 
 def title_of(arm: Arm) -> str:
@@ -24,6 +29,22 @@ def title_of(arm: Arm) -> str:
         return arm.label
     name = Surrogate.from_json(arm.surrogate).name
     return f"found: {arm.label}" if name else "best found"
+
+
+def screen(result: StudyResult, table: FinalTable | None, width: int = 100) -> list[str | Table]:
+    """What a search ends with: first the verdict, then the tables behind it, then optimism and cautions."""
+    parts: list[str | Table] = []
+    if table is not None:
+        parts += ["", *textwrap.wrap(table.winner, width)]
+        parts += textwrap.wrap(table.verdict.explanation, width) if table.verdict else []
+        parts += ["", final_terminal(table, width), ""]
+        parts += [comparisons_terminal(table), ""] if table.verdict else []
+    parts.append(screening_line(result))
+    if result.note:
+        parts.append(result.note)
+    if result.config["space"]["template"] == "family" and result.ranking:
+        parts.append(f"best in screening: {result.ranking[0].label}, {percent(result.ranking[0].score)} %")
+    return [*parts, *(final_lines(table) if table else ())]
 
 
 def final_terminal(table: FinalTable, width: int = 100) -> Table:
@@ -41,10 +62,51 @@ def final_terminal(table: FinalTable, width: int = 100) -> Table:
     return shown
 
 
+def comparisons_terminal(table: FinalTable) -> Table:
+    """Each finalist against its controls, in points."""
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    head, rows = comparisons(table)
+    for index, name in enumerate(head):
+        shown.add_column(name, justify="left" if index < 2 else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(shorten(row[0], TITLE_WIDTH), *row[1:])
+    return shown
+
+
+def comparisons(table: FinalTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of the comparisons behind the verdict; intervals and p are corrected for their number."""
+    titles = {arm.label: title_of(arm) for arm in table.rows}
+    head = "surrogate", "against", "points", "interval", "p", "n", "paired"
+    return head, [
+        (
+            titles.get(item.arm, item.arm),
+            _AGAINST[item.control],
+            signed(item.mean),
+            f"{signed(item.low)} to {signed(item.high)}",
+            f"{item.p_holm:.2g}" if item.p_holm >= 1e-3 else "< 0.001",
+            str(item.n),
+            "yes" if item.paired else "no",
+        )
+        for item in (table.verdict.comparisons if table.verdict else ())
+    ]
+
+
 def final_lines(table: FinalTable) -> list[str]:
-    """What belongs below the table: how it was scored, the formulas found in full, who won, and what is missing."""
+    """What belongs below the tables: how they were scored, the formulas found in full, optimism and cautions."""
     found = [f"found: g(x) = {arm.formula}" for arm in table.rows if arm.role == "finalist"]
-    return [scoring(table), *found, *cautions(table), table.winner]
+    return [scoring(table), *found, *optimism_lines(table), *cautions(table)]
+
+
+def optimism_lines(table: FinalTable) -> list[str]:
+    """What became of the lead that the re-run promised; none where nothing was promised."""
+    made = table.optimism
+    if made is None:
+        return []
+    spread = f", {made.sd:+.1f} sd of a run" if made.sd is not None else ""
+    return [
+        f"optimism: the re-run promised {signed(made.promised)} points over ReLU, the final runs show "
+        f"{signed(made.shown)}: {made.points:+.1f} points{spread}"
+    ]
 
 
 def cautions(table: FinalTable) -> list[str]:
@@ -56,7 +118,9 @@ def cautions(table: FinalTable) -> list[str]:
         for arm in table.rows
         if arm.sweep_end
     ]
-    return missing + ends
+    controls = {item.control for item in table.verdict.comparisons} if table.verdict else None
+    lonely = ["no random g of the same gain was found in the search space, so none is compared with"]
+    return missing + ends + (lonely if controls is not None and "random" not in controls else [])
 
 
 def screening_line(result: StudyResult) -> str:
@@ -79,15 +143,25 @@ def markdown(result: StudyResult, table: FinalTable | None, pictures: Sequence[s
     if result.note:
         parts.append(f"**{result.note}**")
     if table is not None:
+        parts += [f"**{table.winner}**", *([table.verdict.explanation] if table.verdict else [])]
         head = "surrogate", "mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)", "against ReLU", "g(x)"
         rows = [(title_of(arm), *_numbers(arm), _difference(arm), f"`{arm.formula}`") for arm in table.rows]
-        parts += ["## Final table", _grid(head, rows), scoring(table), *cautions(table), f"**{table.winner}**"]
+        parts += ["## Final table", _grid(head, rows), scoring(table)]
+        if table.verdict:
+            parts += ["## What the verdict rests on", _grid(*comparisons(table)), _CORRECTED]
+        parts += [*optimism_lines(table), *cautions(table)]
     parts += [f"![{name}]({name})" for name in pictures]
     if result.ranking:
         parts += ["## Best of the screening", _screening(result)]
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     parts.append(f"Run on {result.device}; {versions}.")
     return "\n\n".join(parts) + "\n"
+
+
+_CORRECTED: Final = (
+    "Differences in points; intervals (95 %) and p by Holm's correction over these comparisons. Against ReLU in the "
+    "table above: each arm by itself, not corrected."
+)
 
 
 def _screening(result: StudyResult) -> str:

@@ -39,7 +39,7 @@ class Observer(Protocol):
         """A batch of candidates was told."""
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """`done` of `total` jobs of stage `name` ("screening", "tuning", "final") are finished."""
+        """`done` of `total` jobs of stage `name` ("screening", "rerun", "tuning", "final") are finished."""
 
     def finished(self, result: StudyResult) -> None:
         """The study has ended and its results are written."""

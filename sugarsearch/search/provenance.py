@@ -69,7 +69,7 @@ def settled(folder: Path, config: StudyConfig, data: str, allow_changes: bool) -
         RunError: they have changed and may not (the text is the difference), or `run.json` is damaged.
     """
     now = Provenance(uuid.uuid4().hex, identity(config), versions(), data)
-    before = _load(folder / RUN)
+    before = load(folder)
     if before is None:
         return now
     if before.study != now.study and before.versions["sugarsearch"] == now.versions["sugarsearch"]:
@@ -103,7 +103,13 @@ def _differences(before: Provenance, now: Provenance) -> list[tuple[str, str, st
     return [(name, then, here) for name, then, here in pairs if then != here]
 
 
-def _load(path: Path) -> Provenance | None:
+def load(folder: Path) -> Provenance | None:
+    """What the run in `folder` was begun with; None where it does not say.
+
+    Raises:
+        RunError: its `run.json` is damaged, or cannot be read.
+    """
+    path = folder / RUN
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         changes = tuple({"when": str(c["when"]), "what": str(c["what"])} for c in value.pop("changes"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from sugarsearch.errors import NothingFinishedError
 from sugarsearch.evaluation.bench import resolve_device
 from sugarsearch.evaluation.executor import Executor, ProcessExecutor, Workload
 from sugarsearch.evaluation.jobs import SCREENING
-from sugarsearch.evaluation.records import RecordLog, Status
+from sugarsearch.evaluation.records import Record, RecordLog, Status
 from sugarsearch.search import folder as run_folder
 from sugarsearch.search import provenance, trials
 from sugarsearch.search.activity import activity_of
@@ -37,7 +37,7 @@ from sugarsearch.search.samplers import ProposingSampler, SpaceExhaustedError, m
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.arms import Screened
-from sugarsearch.verdict.final import final_table
+from sugarsearch.verdict.final import FinalTable, final_table
 from sugarsearch.verdict.test_data import OPEN, require
 
 MakeExecutor = Callable[[Workload, RecordLog], AbstractContextManager[Executor]]
@@ -77,7 +77,7 @@ def run_study(
     resolve_device(config.execution.device)
     if final_scoring == TEST:
         require(config.recipe.data)
-    with run_folder.held(folder), _quiet_optuna():
+    with run_folder.held(folder), quiet_optuna():
         run_folder.check(folder, config)
         log = RecordLog(folder / run_folder.RECORDS)
         workload = Workload(config.recipe, config.execution, config.search.trial_time_limit)
@@ -91,23 +91,37 @@ def run_study(
             final = final_table(
                 executor.evaluate, screened(rows), config, scoring=final_scoring, on_stage=observer.stage
             )
-        records = log.load()
-        result = StudyResult(
-            study=config.name,
-            folder=str(folder),
-            config=config.model_dump(mode="json"),
-            screening=rows,
-            final=final.to_json(),
-            versions=origin.versions,
-            device=records[-1].device,
-            seconds=time.monotonic() - started,
-            note="; ".join(filter(None, (note, origin.caution))),
-            activity=activity_of(final.rows, records),
-        )
+        note = "; ".join(filter(None, (note, origin.caution)))
+        result = outcome(config, folder, rows, final, log.load(), origin.versions, note, time.monotonic() - started)
         result.save(folder / run_folder.RESULTS)
         shutil.rmtree(log.checkpoints, ignore_errors=True)
     observer.finished(result)
     return result
+
+
+def outcome(
+    config: StudyConfig,
+    folder: Path,
+    rows: list[ScreeningRow],
+    final: FinalTable,
+    records: Sequence[Record],
+    versions: dict[str, str],
+    note: str,
+    seconds: float,
+) -> StudyResult:
+    """The result of a study that has ended."""
+    return StudyResult(
+        study=config.name,
+        folder=str(folder),
+        config=config.model_dump(mode="json"),
+        screening=rows,
+        final=final.to_json(),
+        versions=versions,
+        device=records[-1].device,
+        seconds=seconds,
+        note=note,
+        activity=activity_of(final.rows, records),
+    )
 
 
 class Screening:
@@ -151,12 +165,15 @@ class Screening:
         while len(self._rows) < self._config.search.candidates and not note:
             batch, note = self._ask()
             if batch.jobs and (self._late or not self._evaluate(batch)):
-                note = f"the time limit of {self._config.search.time_limit:g} s was over"
+                note = time_over(self._config)
         if not ranked(self._rows):
             raise NothingFinishedError(self._failures(note))
-        if note:
-            note = f"{note}: the screening ended after {len(self._rows)} of {self._config.search.candidates} candidates"
-        return self._rows, note
+        return self._rows, note and shortened(note, len(self._rows), self._config)
+
+    @property
+    def rows(self) -> list[ScreeningRow]:
+        """Of the whole batches so far."""
+        return self._rows
 
     def _whole_batches(self) -> list[ScreeningRow]:
         """The mirrored rows, without those of a batch that was cut off or has since become larger."""
@@ -232,6 +249,16 @@ class Screening:
         return f"none of {len(self._rows)} candidates finished ({kinds}):\n{lines}"
 
 
+def time_over(config: StudyConfig) -> str:
+    """Why a screening with a time limit ended early."""
+    return f"the time limit of {config.search.time_limit:g} s was over"
+
+
+def shortened(reason: str, done: int, config: StudyConfig) -> str:
+    """The note of a screening that ended early."""
+    return f"{reason}: the screening ended after {done} of {config.search.candidates} candidates"
+
+
 def queue_of(config: StudyConfig) -> list[Surrogate]:
     """The surrogates that are tried first, by the space's rule for gain, each function once.
 
@@ -255,7 +282,7 @@ def screened(rows: list[ScreeningRow]) -> list[Screened]:
 
 
 @contextmanager
-def _quiet_optuna() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Optuna would log every study, and how it fares with a garbled database; its level is the caller's afterwards."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

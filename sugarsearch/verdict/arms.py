@@ -103,7 +103,7 @@ def entrants(finalists: Sequence[Surrogate], screened: Sequence[Screened], study
             finalist.against["unit"] = enter(unit, "control", f"{finalist.title} at unit gain")
         if shape is not None:
             scaled = dataclasses.replace(shape, scale=shape.scale * gain)
-            finalist.against["random"] = enter(scaled, "control", f"random g of gain {gain:.2f}")
+            finalist.against["random"] = enter(scaled, "control", f"random g of gain {gain:.3g}")
     return list(table.values())
 
 

@@ -146,7 +146,7 @@ def test_data_import_makes_a_data_set_that_studies_know(tmp_path: Path) -> None:
 
 def test_version_and_help() -> None:
     assert call("--version").stdout == "sugarsearch 0.1.0\n"
-    looking = ("show", "validate", "report", "export", "data list", "data import", "data check")
+    looking = ("show", "validate", "report", "verdict", "export", "data list", "data import", "data check")
     for command in ("search", "tune", "train", *looking):
         result = call(*command.split(), "--help")
         assert result.exit_code == 0

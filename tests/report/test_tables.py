@@ -16,7 +16,9 @@ from sugarsearch.search.load import load_study
 from sugarsearch.search.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.arms import Against
 from sugarsearch.verdict.final import Arm, FinalTable
+from sugarsearch.verdict.judgement import Comparison, Optimism, Verdict
 from sugarsearch.verdict.statistics import Difference, Summary
 
 FOUND = surrogate("0.123456789*sigmoid(1.23456789*x) + 0.23456789*exp(-abs(x)) + abs(x)/(1 + square(x))").at_unit_gain()
@@ -86,13 +88,76 @@ def test_the_terminal_table_states_every_figure_within_100_columns() -> None:
     assert f"{FOUND.at_zero:.3g}" in found
 
 
-def test_below_the_table_stand_the_whole_formula_the_winner_and_what_is_missing() -> None:
+def test_below_the_table_stand_the_whole_formula_and_what_is_missing() -> None:
     lines = tables.final_lines(TABLE)
     assert f"found: g(x) = {FOUND.formula}" in lines
-    assert lines[-1] == WINNER
+    assert not any("optimism" in line for line in lines), "a table of an earlier version has none"
     assert any("2 runs left out" in line for line in lines)
     assert "test split" in lines[0]
     assert "50 %" in lines[0]
+
+
+def judged(random: bool = True) -> FinalTable:
+    """The table with a verdict."""
+    controls: list[Against] = ["relu", "unit", *(["random"] if random else [])]
+    made = [
+        Comparison(FOUND.label, name, name, 0.0234, 0.011, 0.0345, 1e-5 if name == "relu" else 0.02, 0.03, 100, True)
+        for name in controls
+    ]
+    verdict = Verdict(
+        "better",
+        "better by a lot",
+        "best found: better by a lot (much).",
+        "It is so.",
+        FOUND.label,
+        made,
+        [],
+        0.01,
+        100,
+    )
+    optimism = Optimism(0.05, 0.0234, 2.66, 0.58)
+    return dataclasses.replace(TABLE, winner=verdict.sentence, verdict=verdict, optimism=optimism)
+
+
+def test_the_screen_says_first_what_was_found_then_why_then_what_to_beware_of() -> None:
+    parts = tables.screen(result(TREES.screening, judged()), judged())
+    text = " ".join("".join(map(shown, parts)).split())
+    order = [
+        "best found: better by a lot (much).",
+        "It is so.",
+        "mean %",
+        "a random g of its gain",
+        "2 candidates: 2 completed",
+        "optimism: the re-run promised +5.0 points over ReLU, the final runs show +2.3: +2.7 points, +0.6 sd of a run",
+        "2 runs left out",
+    ]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert re.search(r"best found tuned ReLU \+2\.3 \+1\.1 to \+3\.5 0\.03 100 yes", text)
+    assert "no random g" not in text
+    alone = "".join(map(shown, tables.screen(TREES, judged(random=False))))
+    assert "no random g of the same gain was found in the search space" in alone
+    old = "".join(map(shown, tables.screen(TREES, TABLE)))
+    assert old.strip().startswith(WINNER)
+
+
+def test_markdown_has_the_verdict_first_and_what_it_rests_on() -> None:
+    table = judged()
+    text = tables.markdown(result(TREES.screening, table), table, [])
+    assert (
+        text.index("**best found: better by a lot (much).**") < text.index("It is so.") < text.index("## Final table")
+    )
+    assert "| best found | a random g of its gain | +2.3 | +1.1 to +3.5 | 0.03 | 100 | yes |" in text
+    assert "optimism: " in text
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cifar10_small", "tune_b_silu", "tune_b_silu_low_rates"])
+def test_results_of_versions_before_verdicts_are_still_read(name: str) -> None:
+    stored = StudyResult.load(Path(__file__).parents[2] / "docs" / "results" / name / "results.json")
+    table = build.final_of(stored)
+    assert table is not None
+    assert table.rows
+    assert "".join(map(shown, tables.screen(stored, table))).split()[:3] == table.winner.split()[:3]
 
 
 def test_an_arm_whose_best_rate_ends_its_sweep_is_named() -> None:

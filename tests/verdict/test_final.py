@@ -127,7 +127,7 @@ def rows_of(table: FinalTable) -> dict[str, Arm]:
 def test_the_rows_state_what_was_measured() -> None:
     table = final_table(Trainer({}), screened(FINALIST), study(collapse_below=0.6), scoring=test_data.OPEN)
     rows = rows_of(table)
-    assert rows.keys() == {"best found", "relu", B_SILU, "random g of gain 1.00"}
+    assert rows.keys() == {"best found", "relu", B_SILU, "random g of gain 1"}
     first, relu = rows["best found"], rows["relu"]
     assert table.rows[0] is first
     assert first.role == "finalist"
@@ -203,14 +203,14 @@ def test_every_finalist_has_its_own_controls() -> None:
     gains = {title: row.gain for title, row in rows.items()}
     first, second = gains["found 1"], gains["found 2"]
     assert rows.keys() == {
-        "found 1", "found 1 at unit gain", f"random g of gain {first:.2f}",
-        "found 2", "found 2 at unit gain", f"random g of gain {second:.2f}",
+        "found 1", "found 1 at unit gain", f"random g of gain {first:.3g}",
+        "found 2", "found 2 at unit gain", f"random g of gain {second:.3g}",
         "relu", "elu(alpha=1)", "b_silu(alpha=1)",
     }  # fmt: skip
     assert gains["found 1 at unit gain"] == pytest.approx(1)
     assert gains["found 2 at unit gain"] == pytest.approx(1)
-    assert gains[f"random g of gain {first:.2f}"] == pytest.approx(first)
-    shapes = {surrogate_of(rows[f"random g of gain {gain:.2f}"]).identity for gain in (first, second)}
+    assert gains[f"random g of gain {first:.3g}"] == pytest.approx(first)
+    shapes = {surrogate_of(rows[f"random g of gain {gain:.3g}"]).identity for gain in (first, second)}
     assert len(shapes) == 1
     assert table.verdict is not None
     made = [(item.arm, item.control, item.against) for item in table.verdict.comparisons]
@@ -219,7 +219,7 @@ def test_every_finalist_has_its_own_controls() -> None:
         (found, control, against)
         for found, gain in (("found 1", first), ("found 2", second))
         for control, against in (
-            ("relu", "relu"), ("unit", f"{found} at unit gain"), ("random", f"random g of gain {gain:.2f}")
+            ("relu", "relu"), ("unit", f"{found} at unit gain"), ("random", f"random g of gain {gain:.3g}")
         )
     }  # fmt: skip
     worst = max(table.verdict.comparisons, key=lambda item: item.p)
@@ -233,13 +233,13 @@ def surrogate_of(arm: Arm) -> Surrogate:
 def test_the_random_control_is_new_fit_and_the_same_each_time() -> None:
     config = study()
     first = final_table(Trainer({}), screened(FINALIST), config, scoring=None)
-    drawn = surrogate_of(rows_of(first)["random g of gain 1.00"])
+    drawn = surrogate_of(rows_of(first)["random g of gain 1"])
     admit(drawn)
     assert Grammar(config.space).accepts(drawn.expression)
     again = final_table(Trainer({}), screened(FINALIST), config, scoring=None)
-    assert surrogate_of(rows_of(again)["random g of gain 1.00"]) == drawn
+    assert surrogate_of(rows_of(again)["random g of gain 1"]) == drawn
     taken = final_table(Trainer({}), screened(FINALIST, drawn), config, scoring=None)
-    assert surrogate_of(rows_of(taken)["random g of gain 1.00"]).identity != drawn.identity
+    assert surrogate_of(rows_of(taken)["random g of gain 1"]).identity != drawn.identity
 
 
 def test_for_a_family_the_random_control_is_a_member_at_the_finalists_gain() -> None:
@@ -253,7 +253,7 @@ def test_for_a_family_the_random_control_is_a_member_at_the_finalists_gain() -> 
     config = study(controls=("relu",)).model_copy(update={"space": space})
     found = surrogate("b_silu", alpha=0.7)
     table = final_table(Trainer({}), screened(found), config, scoring=None)
-    drawn = surrogate_of(rows_of(table)[f"random g of gain {found.gain:.2f}"])
+    drawn = surrogate_of(rows_of(table)[f"random g of gain {found.gain:.3g}"])
     assert drawn.gain == pytest.approx(found.gain)
     assert 0.5 <= dict(drawn.parameters)["alpha"] <= 4
     assert drawn.name == "b_silu"
