@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sugarsearch.errors import RunError, SugarsearchWarning
 from sugarsearch.search import bulk, trials
+from sugarsearch.search.notes import LIMIT, note_attributes, note_of
 from sugarsearch.search.results import ScreeningRow
 
 BUSY_SECONDS: Final = 30.0
@@ -47,8 +48,9 @@ class Mirror:
     rows: of the trials that it held when it was opened.
     """
 
-    def __init__(self, path: Path, study: optuna.Study, schema: str, rows: Sequence[ScreeningRow]) -> None:
-        self._path, self._study, self._schema, self.rows, self._count = path, study, schema, rows, len(rows)
+    def __init__(self, path: Path, study: optuna.Study, storage: RDBStorage, rows: Sequence[ScreeningRow]) -> None:
+        self._path, self._study, self._storage, self.rows, self._count = path, study, storage, rows, len(rows)
+        self._schema = storage.get_current_version()
 
     def extend(self, working: Sequence[FrozenTrial]) -> None:
         """Add the trials of the working study that are not there yet; all must be finished.
@@ -57,13 +59,23 @@ class Mirror:
             RunError: the machine does not let it be written.
         """
         new = working[self._count :]
+        notes = [note_of(trials.row_of(trial)) for trial in new[: max(LIMIT - self._count, 0)]]
         with _machine(self._path):
             if self._schema == bulk.SCHEMA:
                 with closing(_connect(self._path)) as connection:
-                    bulk.insert_trials(connection, self._study.study_name, self._count, new)
+                    bulk.insert_trials(connection, self._study.study_name, self._count, new, notes)
             else:
                 self._study.add_trials(new)
+                self._save(notes)
         self._count += len(new)
+
+    def _save(self, notes: Sequence[str]) -> None:
+        storage = self._storage
+        study = storage.get_study_id_from_name(self._study.study_name)
+        for number, note in enumerate(notes, start=self._count):
+            trial = storage.get_trial_id_from_study_id_trial_number(study, number)
+            for name, value in note_attributes(trial, note).items():
+                storage.set_study_system_attr(study, name, value)
 
 
 @contextmanager
@@ -111,7 +123,7 @@ def _checked(path: Path, name: str, run: str, verify: Verify) -> Iterator[Mirror
                 raise _UnusableError("it is of another run")
             rows = _rows(study)
             verify(rows)
-            found = Mirror(path, study, storage.get_current_version(), rows)
+            found = Mirror(path, study, storage, rows)
         except (RunError, _UnusableError):
             raise
         except Exception as error:  # Optuna meets a garbled file with whatever it makes of it

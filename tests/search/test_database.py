@@ -19,10 +19,12 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+from optuna_dashboard import save_note
 
 from sugarsearch.errors import RunError, SugarsearchWarning
 from sugarsearch.search import bulk, database, trials
 from sugarsearch.search.database import mirror
+from sugarsearch.search.notes import note_of
 from sugarsearch.search.observer import Silent
 from sugarsearch.search.results import ScreeningRow
 
@@ -233,6 +235,8 @@ def test_what_is_inserted_is_what_optuna_would_have_written(
     oracle = optuna.create_study(storage=f"sqlite:///{tmp_path / 'oracle.db'}", study_name="tiny", direction="maximize")
     oracle.set_user_attr("run", "run")
     oracle.add_trials(new)
+    for trial in oracle.trials:
+        save_note(optuna.Trial(oracle, trial._trial_id), note_of(trials.row_of(trial)))
     assert tables(tmp_path / "study.db") == tables(tmp_path / "oracle.db")
 
 
