@@ -77,7 +77,7 @@ def _pictures(result: StudyResult, table: FinalTable | None, shares: Mapping[str
         pictures["surrogates"] = figures.curves_figure(curves)
     if result.screening:
         pictures["screening"] = figures.screening_figure(result.screening)
-    if result.ranking:
+    if result.ranking and result.config["space"]["template"] != "family":  # whose members are all of one size
         pictures["complexity"] = charts.complexity_figure(result.screening)
     tuned = _tuned(result)
     if tuned is not None:

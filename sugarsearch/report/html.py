@@ -18,7 +18,6 @@ from sugarsearch.report import svg, tables
 from sugarsearch.report.sheets import Sheet
 from sugarsearch.report.text import duration, percent, rounded
 from sugarsearch.search.results import StudyResult
-from sugarsearch.symbolic.expression import call, constant
 from sugarsearch.symbolic.mathml import to_mathml
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import FinalTable
@@ -126,11 +125,10 @@ def _arms(result: StudyResult, table: FinalTable | None) -> list[dict[str, Any]]
 
 
 def _card(title: str, role: str, g: Surrogate) -> dict[str, Any]:
-    shape = g.bound if g.scale == 1 else call("mul", constant(g.scale), g.bound)
     ends = [("far left", g.left_limit), ("far right", g.right_limit)]
     facts = [(name, "does not settle" if limit is None else f"{limit:.3g}") for name, limit in ends]
     numbers = {"gain": g.gain, "at_zero": g.at_zero}
-    return {"title": title, "role": role, "mathml": Markup(to_mathml(shape, _DIGITS)), "facts": facts, **numbers}
+    return {"title": title, "role": role, "mathml": Markup(to_mathml(g.scaled, _DIGITS)), "facts": facts, **numbers}
 
 
 def _use(table: FinalTable | None) -> str:

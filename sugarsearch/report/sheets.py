@@ -97,7 +97,7 @@ def sheets_of(result: StudyResult, table: FinalTable | None, importances: Mappin
     made = [
         *(make(table) for make in of_table if table is not None),
         _hall(result.screening),
-        _pareto(result.screening),
+        *([] if result.config["space"]["template"] == "family" else [_pareto(result.screening)]),
         _failures(result.screening),
         _importances(importances),
         _candidates(result.screening),

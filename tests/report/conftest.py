@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,13 +74,17 @@ class Browser:
 
     def open(self, address: str, width: int = 1400, height: int = 1000, dark: bool = False) -> None:
         """Load a page and wait until it is there."""
+        self._go("about:blank")  # what the page before still asks for is not this one's
         self.errors.clear()
         self.requests.clear()
-        self._events.clear()
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self._go(address)
+
+    def _go(self, address: str) -> None:
+        self._events.clear()
         self.send("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self._events):
             self._note(self._message())
@@ -154,6 +158,3 @@ def browser() -> Iterator[Browser]:
             yield tab
         finally:
             tab.close()
-
-
-OpenPage = Callable[..., None]
