@@ -159,7 +159,8 @@ def _space_facts(space: SearchSpace) -> list[tuple[str, str]]:
 def _study_facts(config: StudyConfig) -> list[tuple[str, str]]:
     recipe, search, final = config.recipe, config.search, config.final
     screening = search.candidates * len(search.learning_rates) * search.replicates
-    # Beside its controls each finalist has a random g of its gain and, where that is not 1, its form at unit gain.
+    # Beside its controls each finalist has a random g of its gain and, where that is not 1, its form at unit gain;
+    # the final runs of finalists and ReLU are at their two best rates.
     arms = final.finalists * (3 if config.space.gain == "own" else 2) + len(final.controls)
     tuning = arms * len(final.learning_rates) * final.tuning_replicates
     rerun = (final.rerun.candidates + 1) * final.rerun.replicates
@@ -170,6 +171,6 @@ def _study_facts(config: StudyConfig) -> list[tuple[str, str]]:
         (
             "verdict",
             f"{rerun:,} runs of the best once more; up to {arms} arms: {tuning:,} runs for their learning rates, "
-            f"{arms * final.replicates:,} on seeds used by nothing before",
+            f"{(arms + final.finalists + 1) * final.replicates:,} on seeds used by nothing before",
         ),
     ]

@@ -13,7 +13,7 @@ from sugarsearch.evaluation.jobs import VALIDATION
 from sugarsearch.verdict.arms import RELU, Entrant, Screened, entrants, is_relu, label_of, to_rerun
 from sugarsearch.verdict.judgement import Contender, Optimism, Verdict, judge
 from sugarsearch.verdict.stages import Evaluate, OnStage, Runner, Scores, Sweep, mean_of
-from sugarsearch.verdict.statistics import Difference, Summary, difference, summarise
+from sugarsearch.verdict.statistics import Difference, Summary, difference, pairing_helps, summarise
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,18 @@ class FinalTable:
 
 @dataclass
 class _Runs:
-    """An arm with what it gave."""
+    """An arm with what it gave; finalists and ReLU also have final runs at their second best rate."""
 
     entrant: Entrant
     sweep: Sweep
     scores: Scores
+    second: Scores = field(default_factory=dict)
+
+    @property
+    def by_rate(self) -> dict[float, Scores]:
+        """The final runs, those of the best rate first."""
+        beside = {self.sweep.second: self.second} if self.sweep.second is not None and self.second else {}
+        return {self.sweep.best: self.scores, **beside}
 
 
 def final_table(
@@ -162,17 +169,16 @@ def final_table(
     finalists, rerun = _rerun(runner, screened, study)
     arms = entrants([finalist.surrogate for finalist in finalists], screened, study)
     sweeps = runner.tune([arm.surrogate for arm in arms])
-    best = [sweep.best for sweep in sweeps]
-    finals = runner.final([(arm.surrogate, rate) for arm, rate in zip(arms, best, strict=True)], scoring)
-    runs = [_Runs(arm, sweep, scores) for arm, sweep, scores in zip(arms, sweeps, finals, strict=True)]
+    runs = _final_runs(runner, arms, sweeps, scoring)
     collapse_below = study.final.collapse_below or collapse_limit(runner.chance)
     relu = next(run for run in runs if is_relu(run.entrant.surrogate))
-    rows = [_arm(run, relu, collapse_below, study.final.replicates) for run in runs if run.scores]
+    paired = pairing_helps([run.scores for run in runs if run.scores])
+    rows = [_arm(run, relu, collapse_below, study.final.replicates, paired) for run in runs if run.scores]
     if not rows:
         raise NothingFinishedError("no run of the final table finished; the records say why.")
     rows.sort(key=lambda row: -row.summary.mean)
     found = [run for run in runs if run.entrant.role == "finalist"]
-    verdict = judge(_contenders(runner, found, runs, relu))
+    verdict = judge(_contenders(runner, found, runs, relu, paired))
     return FinalTable(
         rows,
         verdict.sentence if verdict else _no_verdict(rows, bool(found)),
@@ -217,7 +223,22 @@ def _rerun(runner: Runner, screened: Sequence[Screened], study: StudyConfig) -> 
     return [candidates[index] for index in order[: study.final.finalists]], rows
 
 
-def _arm(run: _Runs, relu: _Runs, collapse_below: float, replicates: int) -> Arm:
+def _final_runs(runner: Runner, arms: Sequence[Entrant], sweeps: Sequence[Sweep], scoring: str | None) -> list[_Runs]:
+    """Every arm at its best rate; finalists and ReLU at their second best too, see `Contender.against`."""
+    points = [(arm.surrogate, sweep.best) for arm, sweep in zip(arms, sweeps, strict=True)]
+    seconds = {
+        index: (arm.surrogate, sweep.second)
+        for index, (arm, sweep) in enumerate(zip(arms, sweeps, strict=True))
+        if sweep.second is not None and (arm.role == "finalist" or is_relu(arm.surrogate))
+    }
+    finals = runner.final([*points, *seconds.values()], scoring)
+    runs = [_Runs(arm, sweep, scores) for arm, sweep, scores in zip(arms, sweeps, finals[: len(arms)], strict=True)]
+    for index, scores in zip(seconds, finals[len(arms) :], strict=True):
+        runs[index].second = scores
+    return runs
+
+
+def _arm(run: _Runs, relu: _Runs, collapse_below: float, replicates: int, paired: bool) -> Arm:
     surrogate = run.entrant.surrogate
     return Arm(
         label=label_of(surrogate),
@@ -230,13 +251,15 @@ def _arm(run: _Runs, relu: _Runs, collapse_below: float, replicates: int) -> Arm
         learning_rate=run.sweep.best,
         scores={str(replicate): score for replicate, score in sorted(run.scores.items())},
         summary=summarise(list(run.scores.values()), collapse_below),
-        difference=None if run is relu else difference(run.scores, relu.scores),
+        difference=None if run is relu else difference(run.scores, relu.scores, paired),
         faults=replicates - len(run.scores),
         title=run.entrant.title,
     )
 
 
-def _contenders(runner: Runner, found: Sequence[_Runs], runs: Sequence[_Runs], relu: _Runs) -> list[Contender]:
+def _contenders(
+    runner: Runner, found: Sequence[_Runs], runs: Sequence[_Runs], relu: _Runs, paired: bool
+) -> list[Contender]:
     """Finalists with their controls; each and ReLU are also run at the other's best rate, if they were not."""
     pairs = [(own, other.sweep.best) for run in found for own, other in ((run, relu), (relu, run))]
     missing = [(run, rate) for run, rate in pairs if rate not in run.sweep.scores]
@@ -248,14 +271,15 @@ def _contenders(runner: Runner, found: Sequence[_Runs], runs: Sequence[_Runs], r
     def whole(run: _Runs) -> Sweep:
         return Sweep(run.sweep.chance, {**run.sweep.scores, **added.get(id(run), {})})
 
-    scores_of = {id(run.entrant): run.scores for run in runs}
+    runs_of = {id(run.entrant): run.by_rate for run in runs}
     return [
         Contender(
             run.entrant,
-            run.scores,
-            {name: scores_of[id(other)] for name, other in run.entrant.against.items()},
+            run.by_rate,
+            {name: runs_of[id(other)] for name, other in run.entrant.against.items()},
             whole(run),
             whole(relu),
+            paired,
         )
         for run in found
     ]
@@ -266,9 +290,10 @@ def _optimism(verdict: Verdict, rerun: Sequence[Rerun], rows: Sequence[Arm]) -> 
     relu = label_of(RELU)
     if verdict.finalist not in means or relu not in means:
         return None
-    shown = next(item.mean for item in verdict.comparisons if item.control == "relu" and item.arm == verdict.finalist)
     promised = means[verdict.finalist] - means[relu]
-    spread = next(row.summary.sd for row in rows if row.label == relu)
+    finals = {row.label: row.summary for row in rows}
+    shown = finals[verdict.finalist].mean - finals[relu].mean
+    spread = finals[relu].sd
     gap = promised - shown
     return Optimism(promised, shown, 100 * gap, gap / spread if spread else None)
 

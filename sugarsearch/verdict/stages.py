@@ -40,8 +40,17 @@ class Sweep:
     @property
     def best(self) -> float:
         """The rate with the highest mean; of equals the lowest."""
+        return self._ranked[0]
+
+    @property
+    def second(self) -> float | None:
+        """The rate with the next highest mean; None where there is one rate alone."""
+        return self._ranked[1] if len(self.scores) > 1 else None
+
+    @property
+    def _ranked(self) -> list[float]:
         means = self.means
-        return max(means, key=lambda rate: means[rate])
+        return sorted(means, key=lambda rate: -means[rate])
 
 
 class Runner:

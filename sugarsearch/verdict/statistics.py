@@ -1,6 +1,6 @@
 """Statistics of a final table: an arm's runs, differences between arms, and corrections for several comparisons.
 
-Arms share their seeds, so that differences are taken seed by seed wherever that makes them sharper. An interval is
+Arms share their seeds, so that differences are taken seed by seed where that makes them sharper. An interval is
 the wider of two: the bootstrap's alone is too narrow with few seeds, Student's alone where outcomes are skewed or fall
 into two heaps.
 """
@@ -98,10 +98,24 @@ def summarise(scores: Sequence[float], collapse_below: float) -> Summary:
     )
 
 
-def contrast(arm: Mapping[int, float], reference: Mapping[int, float]) -> Contrast | None:
+def pairing_helps(arms: Sequence[Mapping[int, float]]) -> bool:
+    """Whether arms, scores by replicate, rise and fall together over the seeds that all have.
+
+    Asked of all arms of a table at once: where each pair of arms chose for itself, it would choose the narrower of two
+    intervals, and see a lead where there is none in 3.2 instead of 2.5 of 100 cases (10 seeds, no correlation).
+    """
+    common = set.intersection(*(set(arm) for arm in arms)) if arms else set()
+    if len(common) < 2:
+        return True
+    table = np.array([[arm[replicate] for replicate in sorted(common)] for arm in arms], float)
+    covariance = np.atleast_2d(np.cov(table))
+    return bool(covariance.sum() > np.trace(covariance))
+
+
+def contrast(arm: Mapping[int, float], reference: Mapping[int, float], paired: bool = True) -> Contrast | None:
     """Difference of two arms, scores by replicate, over the replicates that both have; None with fewer than two.
 
-    It is taken seed by seed where the arms rise and fall together; where they do not, that would only add noise.
+    paired: take it seed by seed; see `pairing_helps`.
     """
     common = sorted(arm.keys() & reference.keys())
     n = len(common)
@@ -109,7 +123,6 @@ def contrast(arm: Mapping[int, float], reference: Mapping[int, float]) -> Contra
         return None
     first, second = (np.array([side[replicate] for replicate in common], float) for side in (arm, reference))
     mean = float(np.mean(first - second))
-    paired = bool(np.cov(first, second)[0, 1] > 0)
     samples = (first - second,) if paired else (first, second)
     parts = [float(np.var(sample, ddof=1)) / n for sample in samples]
     error = sum(parts) ** 0.5
@@ -134,9 +147,9 @@ def _resampled(samples: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.asarray(result.bootstrap_distribution)
 
 
-def difference(arm: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
+def difference(arm: Mapping[int, float], reference: Mapping[int, float], paired: bool = True) -> Difference | None:
     """The difference of two arms with its 95 % interval; None with fewer than two common replicates."""
-    found = contrast(arm, reference)
+    found = contrast(arm, reference, paired)
     if found is None:
         return None
     return Difference(found.mean, *found.interval(CONFIDENCE), found.n, found.paired)

@@ -101,7 +101,20 @@ def judged(random: bool = True) -> FinalTable:
     """The table with a verdict."""
     controls: tuple[Against, ...] = ("relu", "unit", "random") if random else ("relu", "unit")
     made = [
-        Comparison(FOUND.label, name, name, 0.0234, 0.011, 0.0345, 1e-5 if name == "relu" else 0.02, 0.03, 100, True)
+        Comparison(
+            FOUND.label,
+            name,
+            name,
+            0.03,
+            0.01,
+            0.0234,
+            0.011,
+            0.0345,
+            1e-5 if name == "relu" else 0.02,
+            0.03,
+            100,
+            True,
+        )
         for name in controls
     ]
     verdict = Verdict(

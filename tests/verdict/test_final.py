@@ -180,6 +180,19 @@ def test_where_relu_was_no_candidate_its_rate_is_looked_for() -> None:
     assert (relu.learning_rate, relu.screening) == (0.03, None)
 
 
+def test_finalist_and_relu_are_run_to_the_end_at_their_two_best_rates() -> None:
+    trainer = Trainer({"relu": 0.02, FOUND: 0.05, B_SILU: 0.02})
+    table = final_table(trainer, screened(FINALIST), study(), scoring=None)
+    finals = {
+        label: {job.learning_rate for job in trainer.stage("final") if job.surrogate.label == label}
+        for label in ("relu", FOUND, B_SILU)
+    }
+    assert finals == {"relu": {0.01, 0.03}, FOUND: {0.03, 0.1}, B_SILU: {0.03}}
+    for title in ("relu", "best found"):
+        assert rows_of(table)[title].learning_rate == 0.03
+        assert rows_of(table)[title].scores.keys() == {str(replicate) for replicate in range(7)}
+
+
 def test_optimism_is_what_the_re_run_promised_and_the_final_runs_did_not_show() -> None:
     class Lucky(Trainer):
         def __call__(self, jobs: Sequence[Job]) -> Iterator[Record]:

@@ -93,6 +93,6 @@ def test_arms_are_tuned_on_validation_and_scored_on_the_test_split(tmp_path: Pat
         assert row.summary.mean > 0.5
     assert stages[0] == ("rerun", 0, 4)
     assert ("tuning", 24, 24) in stages
-    assert ("final", 28, 28) in stages
+    assert ("final", 42, 42) in stages
     scored = {(record.job.stage, record.job.scoring) for record in log.load()}
     assert scored == {("rerun", "validation"), ("tuning", "validation"), ("final", test_data.OPEN)}

@@ -41,8 +41,8 @@ def contender(
     relus = {rate: runs(mean, 70 + i, 3) for i, (rate, (_, mean)) in enumerate(rates.items())}
     return Contender(
         Entrant(G, "finalist", "best found", {name: entrants[name] for name in made}),
-        runs(0.0, 1, n),
-        {name: runs(-lead, 2 + i, n) for i, (name, lead) in enumerate(made.items())},
+        {0.1: runs(0.0, 1, n)},
+        {name: {0.1: runs(-lead, 2 + i, n)} for i, (name, lead) in enumerate(made.items())},
         Sweep(0.1, own),
         Sweep(0.1, relus),
     )
@@ -107,6 +107,33 @@ def test_better_only_at_one_rate_is_said_where_tuning_takes_the_lead_away() -> N
     assert said(contender(0.02, None, 0.0, low_rate)).kind == "better", "the lead stays when both are tuned"
     at_relus_best = {0.01: (0.0, -0.3), 0.1: (0.2, 0.0)}
     assert said(contender(0.0, None, 0.0, at_relus_best)).kind == "no_difference", "it does not hang on the rate"
+
+
+def test_relu_has_the_benefit_of_the_doubt_about_its_rate() -> None:
+    taken = contender(0.03, None, 0.02)
+    by_rate = {0.1: runs(-0.03, 2), 0.3: runs(-0.02, 9)}
+    doubted = said(dataclasses.replace(taken, controls={**taken.controls, "relu": by_rate}))
+    assert doubted.kind == "better"
+    assert doubted.comparisons[0].against_rate == 0.3
+    assert doubted.comparisons[0].mean == pytest.approx(0.02, abs=0.003)
+    assert "tuned ReLU at its second best rate, 0.3, +" in doubted.sentence
+    as_good = {0.1: runs(-0.03, 2), 0.3: runs(0.0, 9)}
+    assert said(dataclasses.replace(taken, controls={**taken.controls, "relu": as_good})).kind == "no_difference"
+
+
+def test_so_has_the_finalist_where_it_is_behind() -> None:
+    behind = contender(-0.03, None, 0.0)
+    relus = {0.1: runs(0.03, 2), 0.3: runs(0.05, 9)}
+    mended = dataclasses.replace(
+        behind, controls={**behind.controls, "relu": relus}, scores={0.1: runs(0.0, 1), 0.2: runs(0.01, 4)}
+    )
+    verdict = said(mended)
+    assert (verdict.comparisons[0].rate, verdict.comparisons[0].against_rate) == (0.2, 0.1)
+    assert verdict.comparisons[0].mean == pytest.approx(-0.02, abs=0.003)
+    assert verdict.kind == "worse"
+    assert "tuned ReLU, itself at its second best rate, 0.2, -" in verdict.sentence
+    as_good = dataclasses.replace(mended, scores={0.1: runs(0.0, 1), 0.2: runs(0.03, 4)})
+    assert said(as_good).kind == "no_difference"
 
 
 def test_the_finalist_of_which_most_can_be_said_is_spoken_of() -> None:

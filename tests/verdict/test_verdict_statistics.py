@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sugarsearch.config.schema import fewest_seeds
-from sugarsearch.verdict.statistics import Contrast, Difference, contrast, difference, holm, summarise
+from sugarsearch.verdict.statistics import Contrast, Difference, contrast, difference, holm, pairing_helps, summarise
 
 
 def by_replicate(values: np.ndarray) -> dict[int, float]:
     return dict(enumerate(values.tolist()))
 
 
-def made(first: np.ndarray, second: np.ndarray) -> Contrast:
-    found = contrast(by_replicate(first), by_replicate(second))
+def made(first: np.ndarray, second: np.ndarray, paired: bool = True) -> Contrast:
+    found = contrast(by_replicate(first), by_replicate(second), paired)
     assert found is not None
     return found
 
@@ -49,13 +49,23 @@ def test_where_seeds_matter_the_difference_is_paired() -> None:
 def test_where_they_do_not_the_arms_own_spreads_count() -> None:
     rng = np.random.default_rng(2)
     first, second = rng.normal(0.62, 0.02, 30), rng.normal(0.6, 0.06, 30)
-    second = np.sort(second)[::-1][np.argsort(np.argsort(first))]  # one falls where the other rises
-    found = made(first, second)
+    found = made(first, second, paired=False)
     welch = stats.ttest_ind(first, second, equal_var=False)
     assert not found.paired
     assert found.freedom == pytest.approx(welch.df)
     assert found.interval(0.95) == pytest.approx(welch.confidence_interval(0.95), abs=1.5e-3)
     assert found.p == pytest.approx(welch.pvalue, abs=0.02)
+
+
+def test_whether_seeds_matter_is_asked_of_all_arms_together() -> None:
+    rng = np.random.default_rng(5)
+    shared, own = rng.normal(0, 1, 40), rng.normal(0, 1, (4, 40))
+    assert pairing_helps([by_replicate(shared + values) for values in own])
+    opposed = [by_replicate(sign * shared + 0.3 * values) for sign, values in zip((1, -1), own, strict=False)]
+    assert not pairing_helps(opposed)
+    assert pairing_helps([*opposed, *(by_replicate(shared) for _ in range(3))])
+    assert pairing_helps([{0: 0.5}, {1: 0.4}]), "nothing speaks against it"
+    assert pairing_helps([])
 
 
 def test_a_few_seeds_get_students_interval_and_two_heaps_the_bootstraps() -> None:
@@ -153,5 +163,9 @@ def test_without_a_difference_a_lead_is_seen_in_at_most_a_fortieth(n: int, shape
         values = rng.normal(0.8, 0.04, n)
         return values if shape == "normal" else np.where(rng.random(n) < 0.3, values - 0.5, values)
 
-    leads = sum(made(scores(), scores()).interval(0.95)[0] > 0 for _ in range(600))
+    leads = 0
+    for _ in range(600):
+        arms = [scores() for _ in range(4)]
+        paired = pairing_helps([by_replicate(values) for values in arms])
+        leads += made(arms[0], arms[1], paired).interval(0.95)[0] > 0
     assert leads / 600 < 0.025 + 3 * (0.025 * 0.975 / 600) ** 0.5
