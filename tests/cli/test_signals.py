@@ -29,7 +29,10 @@ search: {candidates: 4000, batch: 4, queue: [relu], learning_rates: [0.003, 0.01
 final: {learning_rates: [0.01], replicates: 7}
 execution: {device: cpu, threads: 1}
 """
-COMMAND = (sys.executable, "-c", "from sugarsearch.cli import main; main()", "search")
+MAIN = "from sugarsearch.cli import main; main()"
+# Whoever runs the tests in the background may have them ignore these, and children inherit that.
+HEARING = "import signal; signal.signal(2, signal.default_int_handler); signal.signal(1, signal.SIG_DFL); " + MAIN
+COMMAND = (sys.executable, "-c", HEARING, "search")
 
 
 @pytest.fixture
@@ -42,9 +45,9 @@ def study(tmp_path: Path) -> Path:
 class Search:
     """A search in a process of its own, and what it is doing."""
 
-    def __init__(self, study: Path, *options: str, start: tuple[str, ...] = ()) -> None:
+    def __init__(self, study: Path, *options: str, start: tuple[str, ...] = COMMAND) -> None:
         self.run = study.parent / "run"
-        command = [*start, *COMMAND, str(study), "--run", str(self.run), *options]
+        command = [*start, str(study), "--run", str(self.run), *options]
         environment = {**os.environ, "PYTHONPATH": str(study.parent)}
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=study.parent
@@ -73,7 +76,7 @@ class Search:
 def search(study: Path) -> Iterator[Callable[..., Search]]:
     searches: list[Search] = []
 
-    def start(*options: str, start: tuple[str, ...] = ()) -> Search:
+    def start(*options: str, start: tuple[str, ...] = COMMAND) -> Search:
         searches.append(Search(study, *options, start=start))
         return searches[-1]
 
@@ -162,8 +165,9 @@ def test_the_second_signal_ends_it_at_once(study: Path, search: Callable[..., Se
     workers = stuck.workers()
     stuck.process.send_signal(signal.SIGINT)
     assert stuck.process.stderr is not None
-    while "a second signal" not in stuck.process.stderr.readline():
-        pass
+    for line in stuck.process.stderr:
+        if "a second signal" in line:
+            break
     stuck.process.send_signal(signal.SIGTERM)
     ended, stderr = stuck.end()
     assert (ended, stderr) == (143, "sugarsearch: stopped at once.\n")
@@ -183,7 +187,7 @@ def test_a_search_that_is_killed_leaves_no_worker_behind_even_in_a_call_without_
 
 
 def test_nohup_keeps_a_search_alive(search: Callable[..., Search]) -> None:
-    kept = search(start=("nohup",))
+    kept = search(start=("nohup", sys.executable, "-c", MAIN, "search"))
     kept.wait_for(lambda: kept.recorded() >= 8)
     before = kept.recorded()
     kept.process.send_signal(signal.SIGHUP)
