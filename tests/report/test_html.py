@@ -252,8 +252,8 @@ def test_a_verdict_comes_first_with_its_explanation_comparisons_and_optimism(tmp
         "kind": "explained_by_gain", "phrase": "explained by gain", "sentence": "best found: explained by gain.",
         "explanation": "Nothing excludes its gain.", "finalist": found, "detectable": 0.02, "n": 100,
         "comparisons": [
-            {"arm": found, "against": relu, "control": "relu", "mean": 0.043, "low": 0.021, "high": 0.068,
-             "p": 0.0001, "p_holm": 0.0003, "n": 100, "paired": True}
+            {"arm": found, "against": relu, "control": "relu", "rate": 0.004, "against_rate": 0.004,
+             "mean": 0.043, "low": 0.021, "high": 0.068, "p": 0.0001, "p_holm": 0.0003, "n": 100, "paired": True}
         ],
         "at_same_rate": [{"rate": 0.004, "mean": 0.04, "low": 0.01, "high": 0.07, "p_holm": 0.02, "n": 20}],
     }  # fmt: skip
