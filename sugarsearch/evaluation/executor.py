@@ -131,8 +131,7 @@ class ProcessExecutor(LoggedExecutor):
                     parts.clear()
                 if self._stop.signal is not None and asked_to_stop is None:
                     asked_to_stop = time.monotonic()
-                    for worker in self._busy:
-                        worker.ask_to_stop(self._stop.signal)
+                    self._ask_to_stop(self._stop.signal)
                 self._staff(len(parts) + len(self._busy))
                 for worker in self._workers:
                     if worker.idle and parts:
@@ -145,6 +144,15 @@ class ProcessExecutor(LoggedExecutor):
             for worker in self._busy:
                 self._workers.remove(worker)
                 worker.close()
+
+    def _ask_to_stop(self, signal: int) -> None:
+        """Workers end after the step they are at; those that wait at a rung are at none, and would not hear."""
+        for worker in self._busy:
+            if worker.progress:
+                self._workers.remove(worker)
+                worker.kill()
+            else:
+                worker.ask_to_stop(signal)
 
     def _place(self) -> Place:
         while self._told is None:

@@ -106,11 +106,8 @@ class WorkerProcess:
         self.due = math.inf if seconds is None else self.since + seconds + GRACE
 
     def ask_to_stop(self, signal: int) -> None:
-        """Ask it to give up its batch after the step it is at; one that waits at a rung ends."""
-        if self.progress or not self.ready:
-            self.kill()
-        else:
-            self._send({"stop": signal})
+        """Ask it to give up its batch after the step it is at."""
+        self._send({"stop": signal})
 
     def answer(self, stopped: Collection[str]) -> None:
         """Tell it which of its jobs stop at the rung."""

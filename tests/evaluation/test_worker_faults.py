@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sugarsearch.config.schema import ExecutionConfig, Recipe
-from sugarsearch.errors import RunError
+from sugarsearch.errors import RunError, StoppedError
 from sugarsearch.evaluation import executor as executor_module
 from sugarsearch.evaluation import logged
 from sugarsearch.evaluation.executor import ProcessExecutor, Workload
 from sugarsearch.evaluation.jobs import Job
 from sugarsearch.evaluation.records import RecordLog, Status
+from sugarsearch.evaluation.stop import Stop
 
 MakeJobs = Callable[..., list[Job]]
 MakeRecipe = Callable[..., Recipe]
@@ -242,3 +246,44 @@ def test_workers_whose_data_differ_are_refused(
         pytest.raises(RunError, match="a loader of yours must give the same each time"),
     ):
         until_the_second_worker_has_started(executor)
+
+
+# Steps that take long under the seeds that are odd.
+_SLOW = """
+import time, torch
+from torch import nn
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())
+        self.pause = 2.0 if torch.initial_seed() % 2 else 0.0
+    def forward(self, x):
+        time.sleep(self.pause)
+        return self.layers(x)
+"""
+
+
+def test_a_stop_ends_a_worker_that_waits_at_a_rung_for_another(
+    log: RecordLog, tmp_path: Path, make_recipe: MakeRecipe, make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "slow_networks.py").write_text(_SLOW)
+    quick, slow = (
+        Job(job.surrogate, job.learning_rate, 0, seed, 2, "screening")
+        for seed, job in enumerate(make_jobs(rates=(0.01,)), start=2)
+    )
+    execution = ExecutionConfig(device="cpu", threads=1, workers=2, mode="eager")
+    workload, stop = Workload(make_recipe(model="slow_networks:Slow"), execution), Stop()
+    with ProcessExecutor(workload, log, stop) as executor:
+
+        def stop_at_the_rung() -> None:
+            while not any(worker.progress for worker in executor._workers):
+                time.sleep(0.01)
+            stop.signal = signal.SIGTERM
+
+        threading.Thread(target=stop_at_the_rung, daemon=True).start()
+        with pytest.raises(StoppedError):
+            list(executor.evaluate([quick, slow], lambda progress: set(), (1,)))
+        assert not any(worker.busy for worker in executor._workers)
+    assert log.load() == []
