@@ -30,8 +30,8 @@ from sugarsearch import __version__
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.evaluation.logged import LoggedExecutor, Place, Round
 from sugarsearch.evaluation.records import Record, Status
-from sugarsearch.search.load import load_study
-from sugarsearch.search.observer import Silent, StudyProgress
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.observer import Silent, StudyProgress
 from sugarsearch.search.samplers import Proposal, RandomTreeSampler
 from sugarsearch.search.study import MakeExecutor, run_study
 

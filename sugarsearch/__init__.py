@@ -18,8 +18,8 @@ del globals()["search"]
 if TYPE_CHECKING:
     from sugarsearch.nn.activation import SugarReLU
     from sugarsearch.nn.surgery import apply, remove
+    from sugarsearch.runs.export import export
     from sugarsearch.search.api import search, tune
-    from sugarsearch.search.export import export
     from sugarsearch.symbolic.library import surrogate
     from sugarsearch.symbolic.surrogate import Surrogate
 
@@ -31,7 +31,7 @@ _HOMES = {
     "SugarReLU": "sugarsearch.nn.activation",
     "Surrogate": "sugarsearch.symbolic.surrogate",
     "apply": "sugarsearch.nn.surgery",
-    "export": "sugarsearch.search.export",
+    "export": "sugarsearch.runs.export",
     "remove": "sugarsearch.nn.surgery",
     "search": "sugarsearch.search.api",
     "surrogate": "sugarsearch.symbolic.library",

@@ -1,4 +1,5 @@
-"""The oracle for values of g: expressions evaluated by mpmath, from definitions of its own."""
+"""What tests of several layers share: the oracle for values of g, which evaluates expressions by mpmath from
+definitions of its own; and rows of a screening."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import mpmath
 import pytest
 from mpmath import mp
 
+from sugarsearch.runs.results import ScreeningRow
 from sugarsearch.symbolic.expression import Expression
+from sugarsearch.symbolic.library import surrogate
 
 Exact = Callable[..., Any]
 
@@ -82,3 +85,28 @@ def exact() -> Exact:
         return result
 
     return value
+
+
+def _row(index: int, score: float, status: str = "COMPLETED", text: str = "b_silu") -> ScreeningRow:
+    g = surrogate(text).at_unit_gain()
+    return ScreeningRow(
+        index=index,
+        label=g.label,
+        surrogate=g.to_json(),
+        origin="queue",
+        status=status,
+        score=score,
+        best_learning_rate=0.01,
+        scores_by_learning_rate={"0.01": score},
+        epochs_scores=[score],
+        gain=g.gain,
+        at_zero=g.at_zero,
+        reason="",
+        seconds=1.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def screening_row() -> Callable[..., ScreeningRow]:
+    """Makes a row of the screening: (index, score, status, text of g)."""
+    return _row

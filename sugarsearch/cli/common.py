@@ -13,7 +13,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from sugarsearch.search.results import StudyResult
+    from sugarsearch.runs.results import StudyResult
 
 M = TypeVar("M", bound="BaseModel")
 

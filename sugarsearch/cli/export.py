@@ -55,7 +55,7 @@ def export(
         raise UsageError(f"--best and --candidate choose from a run, and {given!r} is no folder.")
     if not is_run:
         g = surrogate(given)  # what cannot be read is refused before the seconds that torch takes
-    from sugarsearch.search.export import DEFAULT_STUDY, export, find, study_of
+    from sugarsearch.runs.export import DEFAULT_STUDY, export, find, study_of
 
     if is_run:
         found = find(Path(given), candidate)

@@ -12,7 +12,7 @@ from sugarsearch.cli.common import Json, Set, print_json, print_screen, progress
 
 if TYPE_CHECKING:
     from sugarsearch.config.schema import StudyConfig
-    from sugarsearch.search.results import StudyResult
+    from sugarsearch.runs.results import StudyResult
 
 Run = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="Run folder; by default runs/NAME. An existing run resumes.")
@@ -63,7 +63,7 @@ def search(
     - `hall_of_fame.csv`, then `report.html`, `results.json`, `table.md`, `figures/` and `tables/`: what was found.
     - `lock`: says who runs the study. One controller at a time; a lock left behind by a dead one does no harm.
     """
-    from sugarsearch.search.load import load_study
+    from sugarsearch.runs.load import load_study
 
     _run(load_study(study, [*_execution(device, workers), *(overrides or ())]), run, as_json, allow_changes)
 
@@ -90,7 +90,7 @@ def tune(
 
     The same command resumes; `sugarsearch search --help` says how to stop and what the run folder keeps.
     """
-    from sugarsearch.search.load import tune_study
+    from sugarsearch.runs.load import tune_study
 
     settings = [*_execution(device, workers), *(overrides or ())]
     given = dict(map(_range, ranges or ()))
@@ -106,8 +106,8 @@ def report(
     Example: `sugarsearch report runs/quickstart`
     """
     from sugarsearch.report.build import write_report
-    from sugarsearch.search.folder import RESULTS
-    from sugarsearch.search.results import StudyResult
+    from sugarsearch.runs.folder import RESULTS
+    from sugarsearch.runs.results import StudyResult
 
     result = StudyResult.load(run / RESULTS)
     _print_result(result, write_report(result, run), as_json)

@@ -81,7 +81,7 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """
     import torch
 
-    from sugarsearch.search.results import replacing
+    from sugarsearch.runs.results import replacing
 
     content = io.BytesIO()  # of a disk that is full, torch itself says nothing that helps
     torch.save(state, content)

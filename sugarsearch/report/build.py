@@ -13,8 +13,8 @@ from sugarsearch.report.sheets import sheets_of
 from sugarsearch.report.style import save
 from sugarsearch.report.text import rounded
 from sugarsearch.report.writers import WRITERS
+from sugarsearch.runs.results import StudyResult, write_atomically
 from sugarsearch.search.importance import importances
-from sugarsearch.search.results import StudyResult, write_atomically
 from sugarsearch.symbolic.library import family, surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import Arm, FinalTable

@@ -12,7 +12,7 @@ from scipy import stats
 
 from sugarsearch.report import style
 from sugarsearch.report.text import shorten
-from sugarsearch.search.results import ScreeningRow, ranked
+from sugarsearch.runs.results import ScreeningRow, ranked
 
 _PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}")
 _CONFIDENCE = 0.95

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sugarsearch.report import style
 from sugarsearch.report.text import shorten
-from sugarsearch.search.results import ScreeningRow, ranked
+from sugarsearch.runs.results import ScreeningRow, ranked
 from sugarsearch.symbolic.surrogate import Surrogate
 
 REACH = 6.0  # curves are drawn on [-REACH, REACH]; beyond it N(0, 1) has 2e-9 of its mass

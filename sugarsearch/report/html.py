@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sugarsearch.report import svg, tables
 from sugarsearch.report.sheets import Sheet
 from sugarsearch.report.text import duration, percent, rounded
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.symbolic.mathml import to_mathml
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import FinalTable

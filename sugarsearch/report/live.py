@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sugarsearch.report.text import duration, percent, shorten
-from sugarsearch.search.observer import Observer, StudyProgress
+from sugarsearch.runs.observer import Observer, StudyProgress
 
 if TYPE_CHECKING:
     from sugarsearch.config.schema import StudyConfig
-    from sugarsearch.search.results import StudyResult
+    from sugarsearch.runs.results import StudyResult
 
 LINE_EVERY = 5.0  # seconds between plain lines of one stage
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from sugarsearch.report import figures, svg
 from sugarsearch.report.live import LiveObserver, watch
 from sugarsearch.report.text import rounded
-from sugarsearch.search.observer import Observer, Silent, StudyProgress
+from sugarsearch.runs.observer import Observer, Silent, StudyProgress
 from sugarsearch.symbolic.mathml import to_mathml
 from sugarsearch.symbolic.surrogate import Surrogate
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sugarsearch.config.schema import StudyConfig
-    from sugarsearch.search.results import StudyResult
+    from sugarsearch.runs.results import StudyResult
 
 UPDATE_EVERY: Final = 0.5  # seconds between two pictures of the progress
 _WIDTH: Final = 100

@@ -12,7 +12,7 @@ from sugarsearch.report.charts import mean_interval, pareto_front
 from sugarsearch.report.figures import hall_of_fame
 from sugarsearch.report.tables import title_of
 from sugarsearch.report.text import percent
-from sugarsearch.search.results import ScreeningRow, StudyResult
+from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import Arm, FinalTable
 

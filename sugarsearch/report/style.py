@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sugarsearch.search.results import replacing
+from sugarsearch.runs.results import replacing
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 
 from sugarsearch.report.text import duration, percent, rounded, shorten
-from sugarsearch.search.results import StudyResult, counts
+from sugarsearch.runs.results import StudyResult, counts
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.final import Arm, FinalTable
 from sugarsearch.verdict.judgement import signed

@@ -18,9 +18,9 @@ from sugarsearch.config.schema import ExecutionConfig, FinalConfig, Recipe, Sear
 from sugarsearch.data.splits import Split, tensor_split
 from sugarsearch.errors import UnknownNameError
 from sugarsearch.evaluation.executor import InlineExecutor
-from sugarsearch.search.load import load_space, tune_study
-from sugarsearch.search.observer import Observer
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.load import load_space, tune_study
+from sugarsearch.runs.observer import Observer
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.search.study import run_study
 
 _SEARCH: Final = frozenset(SearchConfig.model_fields) - {"candidates"}

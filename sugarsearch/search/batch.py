@@ -14,8 +14,8 @@ from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
 from sugarsearch.evaluation.jobs import SCREENING, Job, Progress, recipe_hash, seed_of
 from sugarsearch.evaluation.records import MACHINE_FAULTS, Record, RecordLog, Status
+from sugarsearch.runs.results import ScreeningRow
 from sugarsearch.search import trials
-from sugarsearch.search.results import ScreeningRow
 from sugarsearch.search.samplers import Proposal
 
 

@@ -23,9 +23,9 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import DBAPIError
 
 from sugarsearch.errors import RunError, SugarsearchWarning
+from sugarsearch.runs.results import ScreeningRow
 from sugarsearch.search import bulk, trials
 from sugarsearch.search.notes import LIMIT, note_attributes, note_of
-from sugarsearch.search.results import ScreeningRow
 
 BUSY_SECONDS: Final = 30.0
 """How long to wait for another program that is writing; a reader is never waited for."""

@@ -9,8 +9,8 @@ from typing import Final
 import optuna
 
 from sugarsearch.config.schema import SearchSpace
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.search import trials
-from sugarsearch.search.results import StudyResult
 
 FEWEST: Final = 10
 """Candidates below which importances say nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sugarsearch.search.results import ScreeningRow
+from sugarsearch.runs.results import ScreeningRow
 
 LIMIT: Final = 1_000
 """Trials that get a note: the dashboard looks through all notes for each trial, so more would make it slow."""

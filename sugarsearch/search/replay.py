@@ -13,12 +13,12 @@ from sugarsearch.errors import RunError
 from sugarsearch.evaluation.jobs import FINAL, VALIDATION
 from sugarsearch.evaluation.records import Record, RecordLog
 from sugarsearch.evaluation.replay import LogExecutor, MissingRecordsError
-from sugarsearch.search import folder as run_folder
-from sugarsearch.search import provenance
+from sugarsearch.runs import folder as run_folder
+from sugarsearch.runs import provenance
+from sugarsearch.runs.observer import Silent
+from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.search.batch import confirm
 from sugarsearch.search.database import mirror
-from sugarsearch.search.observer import Silent
-from sugarsearch.search.results import ScreeningRow, StudyResult
 from sugarsearch.search.samplers import make_sampler
 from sugarsearch.search.study import TEST, Screening, outcome, queue_of, quiet_optuna, screened, shortened, time_over
 from sugarsearch.verdict.final import final_table

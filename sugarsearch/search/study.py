@@ -25,14 +25,15 @@ from sugarsearch.evaluation.bench import resolve_device
 from sugarsearch.evaluation.executor import Executor, ProcessExecutor, Workload
 from sugarsearch.evaluation.jobs import SCREENING
 from sugarsearch.evaluation.records import Record, RecordLog, Status
-from sugarsearch.search import folder as run_folder
-from sugarsearch.search import provenance, trials
-from sugarsearch.search.activity import activity_of
+from sugarsearch.runs import folder as run_folder
+from sugarsearch.runs import provenance
+from sugarsearch.runs.activity import activity_of
+from sugarsearch.runs.observer import Observer, Silent, StudyProgress
+from sugarsearch.runs.results import ScreeningRow, StudyResult, counts, ranked
+from sugarsearch.search import trials
 from sugarsearch.search.batch import Batch, Candidate, confirm, jobs_of
 from sugarsearch.search.database import Mirror, mirror
-from sugarsearch.search.observer import Observer, Silent, StudyProgress
 from sugarsearch.search.pruning import BatchHalvingPruner
-from sugarsearch.search.results import ScreeningRow, StudyResult, counts, ranked
 from sugarsearch.search.samplers import ProposingSampler, SpaceExhaustedError, make_sampler
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate

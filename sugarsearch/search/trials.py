@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sugarsearch.config.schema import ParameterRange, SearchSpace
-from sugarsearch.search.results import ScreeningRow
+from sugarsearch.runs.results import ScreeningRow
 from sugarsearch.symbolic.library import family
 from sugarsearch.symbolic.surrogate import REACH, Surrogate
 

@@ -22,8 +22,8 @@ import pytest
 
 from sugarsearch.errors import RunError
 from sugarsearch.evaluation.records import RecordLog
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.search.database import Mirror, mirror
-from sugarsearch.search.results import StudyResult
 
 STUDY = """\
 name: tiny
@@ -48,8 +48,8 @@ import os, resource, sys
 from pathlib import Path
 from sugarsearch.errors import RunError
 from sugarsearch.evaluation.executor import InlineExecutor
-from sugarsearch.search.load import load_study
-from sugarsearch.search.observer import Silent
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.observer import Silent
 from sugarsearch.search.study import run_study
 
 study, folder, limits = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]

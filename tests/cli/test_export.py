@@ -15,8 +15,8 @@ from sugarsearch.cli import app
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import AdmissionError, ConfigurationError, UsageError
 from sugarsearch.evaluation.executor import InlineExecutor
-from sugarsearch.search.load import load_study
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.search.study import run_study
 from sugarsearch.symbolic.library import LIBRARY
 from sugarsearch.symbolic.surrogate import Surrogate

@@ -19,11 +19,11 @@ def test_every_public_name_is_what_its_home_defines(name: str) -> None:
 
 
 def test_search_is_the_function_also_after_its_package_was_imported() -> None:
+    from sugarsearch.runs.results import StudyResult
     from sugarsearch.search.api import search
-    from sugarsearch.search.results import StudyResult
 
     assert ss.search is search
-    assert StudyResult.__module__ == "sugarsearch.search.results"
+    assert StudyResult.__module__ == "sugarsearch.runs.results"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

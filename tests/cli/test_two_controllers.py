@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.results import StudyResult
 
 STUDY = """\
 name: shared

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sugarsearch.cli import app
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.results import StudyResult
 
 STUDY = """\
 name: tiny

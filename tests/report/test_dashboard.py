@@ -15,10 +15,10 @@ import optuna
 import pytest
 
 from sugarsearch.config.schema import SearchSpace
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.search import trials
 from sugarsearch.search.database import mirror
-from sugarsearch.search.load import load_study
-from sugarsearch.search.results import ScreeningRow, StudyResult
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "quickstart" / "results.json"
 WAIT = 60.0  # seconds, for a server or a page on a busy machine

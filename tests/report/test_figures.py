@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sugarsearch.report import figures, style
-from sugarsearch.search.results import ScreeningRow
+from sugarsearch.runs.results import ScreeningRow
 from sugarsearch.symbolic.library import surrogate
 
 LONG = "0.123456789*sigmoid(1.23456789*x) + 0.23456789*exp(-abs(x)) + x/(1 + square(x))*0.3456789"

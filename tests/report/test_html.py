@@ -15,8 +15,8 @@ from PIL import Image
 
 from sugarsearch.report import build, style, svg
 from sugarsearch.report.figures import surrogate_figure
-from sugarsearch.search.load import load_study
-from sugarsearch.search.results import ScreeningRow, StudyResult
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.library import surrogate
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"

@@ -11,8 +11,8 @@ from rich.console import Console
 from sugarsearch.config import loader
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.report import live
-from sugarsearch.search.observer import Observer, StudyProgress
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.observer import Observer, StudyProgress
+from sugarsearch.runs.results import StudyResult
 
 PROGRESS = StudyProgress(
     done=16,

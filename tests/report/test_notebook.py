@@ -13,7 +13,7 @@ from rich.console import Console
 
 import sugarsearch as ss
 from sugarsearch.report import notebook
-from sugarsearch.search.observer import Silent
+from sugarsearch.runs.observer import Silent
 from sugarsearch.symbolic.library import LIBRARY
 
 SEARCH = """

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from sugarsearch.report import build, figures, tables
-from sugarsearch.search.load import load_study
-from sugarsearch.search.results import ScreeningRow, StudyResult
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.arms import Against

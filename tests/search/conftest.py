@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import pytest
 
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.evaluation.executor import InlineExecutor
-from sugarsearch.search.load import load_study
-from sugarsearch.search.observer import Silent
-from sugarsearch.search.results import ScreeningRow, StudyResult
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.observer import Silent
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.search.study import run_study
-from sugarsearch.symbolic.library import surrogate
 
 TINY = (
     "name=tiny",
@@ -73,28 +71,3 @@ class TinyStudy:
 def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
     """A finished study, see `TinyStudy`."""
     return TinyStudy(tmp_path_factory.mktemp("tiny") / "run")
-
-
-def _row(index: int, score: float, status: str = "COMPLETED", text: str = "b_silu") -> ScreeningRow:
-    g = surrogate(text).at_unit_gain()
-    return ScreeningRow(
-        index=index,
-        label=g.label,
-        surrogate=g.to_json(),
-        origin="queue",
-        status=status,
-        score=score,
-        best_learning_rate=0.01,
-        scores_by_learning_rate={"0.01": score},
-        epochs_scores=[score],
-        gain=g.gain,
-        at_zero=g.at_zero,
-        reason="",
-        seconds=1.0,
-    )
-
-
-@pytest.fixture(scope="session")
-def screening_row() -> Callable[..., ScreeningRow]:
-    """Makes a row of the screening: (index, score, status, text of g)."""
-    return _row

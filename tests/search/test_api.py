@@ -13,8 +13,8 @@ from torch import nn
 import sugarsearch as ss
 from sugarsearch.config.schema import Recipe, StudyConfig
 from sugarsearch.errors import ConfigurationError, DataError, RunError, UnknownNameError, UsageError
+from sugarsearch.runs.load import load_space, load_study, tune_study
 from sugarsearch.search.api import search
-from sugarsearch.search.load import load_space, load_study, tune_study
 
 RECIPE = {"epochs": 2, "optimizer": "adam", "batch_size": 32}
 FINAL = {"learning_rates": [0.01], "replicates": 7}

@@ -22,11 +22,11 @@ from optuna.trial import TrialState
 from optuna_dashboard import save_note
 
 from sugarsearch.errors import RunError, SugarsearchWarning
+from sugarsearch.runs.observer import Silent
+from sugarsearch.runs.results import ScreeningRow
 from sugarsearch.search import bulk, database, trials
 from sugarsearch.search.database import mirror
 from sugarsearch.search.notes import note_of
-from sugarsearch.search.observer import Silent
-from sugarsearch.search.results import ScreeningRow
 
 Edit = Callable[[Path], object]
 

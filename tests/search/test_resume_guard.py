@@ -19,10 +19,10 @@ import sugarsearch as ss
 from sugarsearch.errors import RunError
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.evaluation.records import RecordLog
-from sugarsearch.search.load import tune_study
-from sugarsearch.search.observer import Silent, StudyProgress
-from sugarsearch.search.provenance import versions
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.load import tune_study
+from sugarsearch.runs.observer import Silent, StudyProgress
+from sugarsearch.runs.provenance import versions
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.search.study import run_study
 
 PACKAGES = {"sugarsearch", "torch", "numpy", "optuna", "sympy", "python"}
@@ -192,8 +192,9 @@ import os, signal, sys
 from sugarsearch.config import loader
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.evaluation.executor import InlineExecutor
-from sugarsearch.search import database, folder, provenance
-from sugarsearch.search.observer import Silent
+from sugarsearch.runs import folder, provenance
+from sugarsearch.search import database
+from sugarsearch.runs.observer import Silent
 from sugarsearch.search.study import run_study
 
 where, left = sys.argv[3], int(sys.argv[4])

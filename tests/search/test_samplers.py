@@ -9,9 +9,9 @@ import optuna
 import pytest
 
 from sugarsearch.config.schema import SearchConfig, SearchSpace
+from sugarsearch.runs.load import load_space
+from sugarsearch.runs.results import ScreeningRow
 from sugarsearch.search import trials
-from sugarsearch.search.load import load_space
-from sugarsearch.search.results import ScreeningRow
 from sugarsearch.search.samplers import Proposal, ProposingSampler, SpaceExhaustedError, make_sampler
 from sugarsearch.symbolic.expression import Expression
 from sugarsearch.symbolic.grammar import Grammar

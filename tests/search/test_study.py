@@ -17,9 +17,9 @@ from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError, RunError, UsageError
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.evaluation.records import RecordLog
-from sugarsearch.search.load import load_study, tune_study
-from sugarsearch.search.observer import Silent, StudyProgress
-from sugarsearch.search.results import StudyResult
+from sugarsearch.runs.load import load_study, tune_study
+from sugarsearch.runs.observer import Silent, StudyProgress
+from sugarsearch.runs.results import StudyResult
 from sugarsearch.search.study import run_study
 
 SMALL = (
@@ -143,7 +143,7 @@ from pathlib import Path
 from sugarsearch.config import loader
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.evaluation.executor import InlineExecutor
-from sugarsearch.search.observer import Silent
+from sugarsearch.runs.observer import Silent
 from sugarsearch.search.study import run_study
 
 class Killer(Silent):

@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 from sugarsearch.config.schema import PruningConfig, StudyConfig
 from sugarsearch.evaluation.jobs import Job, Progress
 from sugarsearch.evaluation.records import Record, Status
+from sugarsearch.runs.load import load_study
 from sugarsearch.search.batch import Batch, Candidate, jobs_of
-from sugarsearch.search.load import load_study
 from sugarsearch.search.pruning import BatchHalvingPruner
 from sugarsearch.search.samplers import Proposal
 from sugarsearch.search.trials import DESCRIPTORS, described

@@ -14,9 +14,9 @@ import pytest
 
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
-from sugarsearch.search import folder as run_folder
-from sugarsearch.search.load import load_study, tune_study
-from sugarsearch.search.results import ScreeningRow
+from sugarsearch.runs import folder as run_folder
+from sugarsearch.runs.load import load_study, tune_study
+from sugarsearch.runs.results import ScreeningRow
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def config() -> StudyConfig:
 
 HOLDER = """
 import pathlib, sys, time
-from sugarsearch.search.folder import held
+from sugarsearch.runs.folder import held
 with held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

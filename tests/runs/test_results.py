@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sugarsearch.errors import RunError
-from sugarsearch.search.results import ScreeningRow, StudyResult, counts, ranked, replacing, write_atomically
+from sugarsearch.runs.results import ScreeningRow, StudyResult, counts, ranked, replacing, write_atomically
 from sugarsearch.symbolic.library import surrogate
 
 Rows = Callable[..., ScreeningRow]
@@ -112,7 +112,7 @@ def test_a_result_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 WRITER = """
 import resource, sys
 from pathlib import Path
-from sugarsearch.search.results import write_atomically
+from sugarsearch.runs.results import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     write_atomically(Path(sys.argv[1]), "new" * 10_000)

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
-from sugarsearch.search.folder import identity
-from sugarsearch.search.results import write_atomically
+from sugarsearch.runs.folder import identity
+from sugarsearch.runs.results import write_atomically
 
 RUN: Final = "run.json"
 PACKAGES: Final = ("sugarsearch", "torch", "numpy", "optuna", "sympy")

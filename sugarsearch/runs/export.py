@@ -16,9 +16,9 @@ from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import ConfigurationError, RunError, SugarsearchWarning
 from sugarsearch.nn.admission import admit
 from sugarsearch.nn.standalone import standalone_source
-from sugarsearch.search.folder import RESULTS
-from sugarsearch.search.load import load_study
-from sugarsearch.search.results import StudyResult, write_atomically
+from sugarsearch.runs.folder import RESULTS
+from sugarsearch.runs.load import load_study
+from sugarsearch.runs.results import StudyResult, write_atomically
 from sugarsearch.symbolic.library import surrogate as named_surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 

@@ -19,7 +19,7 @@ import yaml
 from sugarsearch.config import loader
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
-from sugarsearch.search.results import ScreeningRow, ranked, write_atomically
+from sugarsearch.runs.results import ScreeningRow, ranked, write_atomically
 
 STUDY, RECORDS, DATABASE, HALL_OF_FAME, RESULTS, LOCK = (
     "study.yaml",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from sugarsearch.config.schema import StudyConfig
-    from sugarsearch.search.results import StudyResult
+    from sugarsearch.runs.results import StudyResult
 
 
 @dataclass(frozen=True, slots=True)
