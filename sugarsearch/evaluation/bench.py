@@ -9,7 +9,7 @@ import math
 import platform
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -209,9 +209,9 @@ class Bench:
         return None if score is None else Progress(course.job.id, rung, score)
 
     def _groups(self, jobs: Sequence[Job], batch: Batch) -> list[Group]:
-        kinds: dict[tuple[float, int, str], list[Job]] = {}
+        kinds: dict[Hashable, list[Job]] = {}
         for job in jobs:
-            kinds.setdefault((job.learning_rate, job.epochs, job.scoring), []).append(job)
+            kinds.setdefault(job.company, []).append(job)
         size = POPULATION_LIMIT if batch.mode == "population" else 1
         parts = [part for kind in kinds.values() for part in even_parts(kind, math.ceil(len(kind) / size))]
         wanted = ([job for job in part if job.id not in batch.done] for part in parts)

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
+from sugarsearch.config.ablation import Ablation as Ablation
 from sugarsearch.config.schema import ExecutionConfig, Recipe
 from sugarsearch.errors import UsageError
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -35,6 +36,10 @@ class Job:
         stage: what the job is for: "screening", "tuning", "final", ...
         scoring: what accuracy is measured on: "validation"; `package.module:function`, which gets the
             recipe's DataConfig and returns Arrays; or a name of the data handed to an InlineExecutor.
+        ablation: what is changed of the update.
+
+    Raises:
+        UsageError: a stage that may not be scored on such data, or an unknown ablation.
     """
 
     surrogate: Surrogate
@@ -44,6 +49,7 @@ class Job:
     epochs: int
     stage: str
     scoring: str = VALIDATION
+    ablation: Ablation = ""
 
     def __post_init__(self) -> None:
         if self.scoring != VALIDATION and self.stage != FINAL:
@@ -51,14 +57,25 @@ class Job:
                 f"a job of stage {self.stage!r} is scored on {self.scoring!r}; only stage {FINAL!r} may be scored on "
                 f"other data than {VALIDATION!r}."
             )
+        if self.ablation not in get_args(Ablation):
+            known = ", ".join(map(repr, get_args(Ablation)))
+            raise UsageError(f"ablation {self.ablation!r} is not known; allowed are {known}. Use one of them.")
 
     @cached_property
     def id(self) -> str:
         """Names the job: equal for equal jobs, in every process."""
         return _digest(self.to_json())
 
+    @property
+    def company(self) -> tuple[float, int, str, Ablation]:
+        """What jobs must have in common to be trained as one computation."""
+        return self.learning_rate, self.epochs, self.scoring, self.ablation
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values that `from_json` turns back into an equal job."""
+        """Plain values that `from_json` turns back into an equal job.
+
+        No ablation is not named, so that such jobs keep the ids that they had before there were any.
+        """
         return {
             "surrogate": self.surrogate.to_json(),
             "learning_rate": self.learning_rate,
@@ -67,6 +84,7 @@ class Job:
             "epochs": self.epochs,
             "stage": self.stage,
             "scoring": self.scoring,
+            **({"ablation": self.ablation} if self.ablation else {}),
         }
 
     @classmethod

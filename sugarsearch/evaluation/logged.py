@@ -183,7 +183,7 @@ class LoggedExecutor(ABC):
 
     def _mode(self, jobs: Iterable[Job]) -> Mode:
         """The mode for as many jobs as can train as one computation."""
-        return self._model_mode(max(Counter((job.learning_rate, job.epochs, job.scoring) for job in jobs).values()))
+        return self._model_mode(max(Counter(job.company for job in jobs).values()))
 
     def _job_limit(self, jobs: Iterable[Job]) -> float | None:
         """The time limit of a candidate of the screening, divided among its jobs."""

@@ -171,6 +171,14 @@ def test_a_line_that_says_what_no_job_gives_is_refused_with_the_reason(
     assert read(log, good) == (records[:1], 0)
 
 
+@pytest.mark.parametrize("ablation", ["sgd", None, ["adam"]], ids=str)
+def test_a_line_with_an_unknown_ablation_is_refused(log: RecordLog, records: Records, ablation: Any) -> None:
+    value = records[0].to_json()
+    value["job"]["ablation"] = ablation
+    with pytest.raises(RunError, match=r"records\.jsonl:1: this line is not a record: ablation .* is not known"):
+        read(log, sealed(value))
+
+
 def test_a_line_without_one_of_its_values_is_refused(log: RecordLog, records: Records) -> None:
     value = records[0].to_json()
     for name in value:

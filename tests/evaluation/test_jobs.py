@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from sugarsearch.config.schema import ExecutionConfig, Recipe
 from sugarsearch.errors import UsageError
-from sugarsearch.evaluation.jobs import Job, Workload, recipe_hash, seed_of
+from sugarsearch.evaluation.jobs import Ablation, Job, Workload, recipe_hash, seed_of
 from sugarsearch.symbolic.library import surrogate
 
 MakeJobs = Callable[..., list[Job]]
@@ -37,12 +38,35 @@ def test_a_job_survives_json_and_keeps_its_name(make_jobs: MakeJobs) -> None:
         {"epochs": 3},
         {"stage": "tuning"},
         {"stage": "final", "scoring": "a.b:c"},
+        {"ablation": "adam"},
+        {"ablation": "grafted"},
     ],
     ids=str,
 )
 def test_every_field_is_part_of_the_name(change: dict[str, object]) -> None:
     job = Job(surrogate("b_silu"), 0.3, 0, 3, 2, "screening")
     assert dataclasses.replace(job, **change).id != job.id  # type: ignore[arg-type]
+
+
+def test_jobs_without_an_ablation_keep_the_names_they_had_before_there_were_any() -> None:
+    screened = Job(surrogate("b_silu"), 0.3, 0, 3, 2, "screening")
+    final = Job(surrogate("b_silu").at_unit_gain(), 0.01, 1, 7, 20, "final", "a.b:test")
+    assert [screened.id, final.id] == ["3f8c07878326dd9b76bf", "049d4c5d2ae7c9e67d9f"]
+
+
+@pytest.mark.parametrize("ablation", ["", "adam", "grafted"])
+def test_an_ablation_survives_json_and_is_no_company_for_others(ablation: Ablation) -> None:
+    plain = Job(surrogate("b_silu"), 0.3, 0, 3, 2, "screening")
+    job = dataclasses.replace(plain, ablation=ablation)
+    again = Job.from_json(json.loads(json.dumps(job.to_json())))
+    assert (again, again.id) == (job, job.id)
+    assert (job.company == plain.company) == (ablation == "")
+
+
+@pytest.mark.parametrize("ablation", ["Adam", None, ["adam"]], ids=str)
+def test_an_unknown_ablation_is_refused(ablation: Any) -> None:
+    with pytest.raises(UsageError, match="is not known; allowed are '', 'adam', 'grafted'"):
+        Job(surrogate("b_silu"), 0.3, 0, 3, 2, "screening", ablation=ablation)
 
 
 def test_the_name_does_not_hang_on_the_process(make_jobs: MakeJobs) -> None:
