@@ -7,6 +7,8 @@ would silently put ReLU's own gradient in place of g. Many g's at once are the m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,23 @@ from sugarsearch.nn.lowering import Lowered, LoweredMembers
 from sugarsearch.nn.table import look_up
 
 _CHUNK = 2**17  # elements worked on at once on the CPU, so that intermediate results stay in its cache
+
+# A flag of the module, not of the thread: CUDA's backward passes run in threads of autograd's own.
+_relus_own = False
+
+
+@contextmanager
+def relus_own_gradient() -> Iterator[None]:
+    """Within it, backward passes take ReLU's own gradient in place of grad * g(x), bit for bit as F.relu's.
+
+    In the whole process, in all threads; also of graphs made before. Not of compiled code, which keeps its g.
+    """
+    global _relus_own
+    before, _relus_own = _relus_own, True
+    try:
+        yield
+    finally:
+        _relus_own = before
 
 
 def sugar_relu(x: Tensor, derivative: Lowered | LoweredMembers | Tensor) -> Tensor:
@@ -70,6 +89,10 @@ class _Gradient(torch.autograd.Function):
     def forward(
         ctx: Any, grad: Tensor, x: Tensor, closed: Lowered | LoweredMembers | None, cells: Tensor | None
     ) -> Tensor:
+        # Compiling is asked first: a flag that is read while tracing would become a reason to compile again.
+        if not torch.compiler.is_compiling() and _relus_own:
+            own: Tensor = torch.ops.aten.threshold_backward(grad, x, 0)
+            return own
         if not isinstance(closed, LoweredMembers):
             return _chunked(grad, x, closed, cells)
         result = torch.empty_like(x)
