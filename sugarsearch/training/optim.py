@@ -8,8 +8,16 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from sugarsearch.config.ablation import Ablation
 from sugarsearch.config.schema import OptimizerConfig, Recipe
 from sugarsearch.errors import UsageError
+
+
+def optimizer_config(recipe: Recipe, ablation: Ablation) -> OptimizerConfig:
+    """The recipe's optimiser; under the ablation "adam" Adam with torch's defaults and the recipe's weight decay."""
+    if ablation == "adam":
+        return OptimizerConfig(name="adam", weight_decay=recipe.optimizer.weight_decay)
+    return recipe.optimizer
 
 
 def make_optimizer(
@@ -91,3 +99,24 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float, stacked: bo
     scale = (limit / (norms + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
+
+
+def graft_gradients(parameters: Sequence[nn.Parameter], directions: Sequence[Tensor | None], stacked: bool) -> None:
+    """Turn each parameter's gradient into that direction, keeping its norm; 0 where the direction is.
+
+    directions: for each parameter a gradient of any norm; None where the parameter has no gradient.
+    stacked: parameters are [members, ...], and each member's part keeps its own norm.
+    """
+    for parameter, direction in zip(parameters, directions, strict=True):
+        if direction is None or parameter.grad is None:
+            continue
+        wanted, given = _norms(parameter.grad, stacked), _norms(direction, stacked)
+        scale = torch.where(given > 0, wanted / given, 0)
+        parameter.grad = (direction.double() * scale).to(direction.dtype)
+
+
+def _norms(gradient: Tensor, stacked: bool) -> Tensor:
+    """Of each member, or of all, to broadcast; in double precision, where the squares of small values do not vanish."""
+    rows = gradient.flatten(1) if stacked else gradient.flatten()
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
+    return norms.view(-1, *[1] * (gradient.ndim - 1)) if stacked else norms

@@ -12,13 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sugarsearch.config.ablation import Ablation
 from sugarsearch.config.schema import ModelConfig, Recipe
 from sugarsearch.data.device import DeviceArrays
 from sugarsearch.errors import UsageError
 from sugarsearch.models.catalog import MODELS
+from sugarsearch.nn.function import relus_own_gradient
 from sugarsearch.training.metrics import Activity, watch
 from sugarsearch.training.network import Member, Mode, ModelFactory, make_network
-from sugarsearch.training.optim import Schedule, clip_gradients, keep_members, make_optimizer
+from sugarsearch.training.optim import (
+    Schedule,
+    clip_gradients,
+    graft_gradients,
+    keep_members,
+    make_optimizer,
+    optimizer_config,
+)
 
 SCORING_BATCH = 512
 """Inputs scored at once; the first of these batches is also the one that dead units are counted on."""
@@ -115,6 +124,7 @@ class TrainingRun:
         device: torch.device,
         mode: Mode,
         model_factory: ModelFactory | None = None,
+        ablation: Ablation = "",
     ) -> None:
         """Build the networks.
 
@@ -128,25 +138,26 @@ class TrainingRun:
             device: where to train.
             mode: see `choose_mode`.
             model_factory: makes the network, in place of recipe.model; its activations are replaced.
+            ablation: what is changed of the recipe's update; "grafted" cannot be compiled.
 
         Raises:
             UsageError: a combination that is not allowed.
             SurgeryError: a user's network whose activations cannot be replaced.
         """
-        _check(members, recipe, epochs, device, mode, model_factory)
+        _check(members, recipe, epochs, device, mode, model_factory, ablation)
         self.members = tuple(members)
         # The living members in the order of the network's rows: those of one surrogate lie next to each other.
         groups = list(dict.fromkeys(member.surrogate for member in members))
         self._rows = sorted(range(len(members)), key=lambda index: groups.index(members[index].surrogate))
         self.epoch = 0
         self._recipe, self._epochs, self._rate, self._device = recipe, epochs, learning_rate, device
-        self._train, self._scoring = train, scoring
+        self._train, self._scoring, self._ablation = train, scoring, ablation
         model: ModelConfig | ModelFactory = model_factory or recipe.model
         self._network = make_network(
             [members[row] for row in self._rows], model, train.shape, train.classes, device, mode
         )
         self._parameters = list(self._network.module.parameters())
-        self._optimizer = make_optimizer(self._parameters, recipe.optimizer, learning_rate)
+        self._optimizer = make_optimizer(self._parameters, optimizer_config(recipe, ablation), learning_rate)
         self._steps = math.ceil(len(train) / recipe.batch_size)
         self._schedule = Schedule(recipe, self._steps)
 
@@ -230,11 +241,23 @@ class TrainingRun:
             whole = labels.shape[-1] == self._recipe.batch_size
             losses = self._network.losses(self._network.logits(inputs, whole_batch=whole), labels)
         # The members' losses have no parameter in common: each gets the gradient it would get alone.
-        torch.autograd.backward(losses.sum())
+        self._backward(losses.sum())
         if self._recipe.clip_gradient is not None:
             clip_gradients(self._parameters, self._recipe.clip_gradient, self._network.stacked)
         self._optimizer.step()
         return losses.detach()
+
+    def _backward(self, loss: Tensor) -> None:
+        """Fill in the gradients; grafting goes back twice through the one graph, for SUGAR's and for ReLU's."""
+        if self._ablation != "grafted":
+            torch.autograd.backward(loss)
+            return
+        torch.autograd.backward(loss, retain_graph=True)
+        directions = [parameter.grad for parameter in self._parameters]
+        self._optimizer.zero_grad()
+        with relus_own_gradient():
+            torch.autograd.backward(loss)
+        graft_gradients(self._parameters, directions, self._network.stacked)
 
     @torch.no_grad()
     def _report(self, train_loss: Tensor, cut: Cut) -> list[EpochReport]:
@@ -311,11 +334,14 @@ def _check(
     device: torch.device,
     mode: Mode,
     model_factory: ModelFactory | None,
+    ablation: Ablation,
 ) -> None:
     if not members or (mode != "population" and len(members) != 1):
         raise UsageError(f"mode {mode!r} trains one member, a population at least one; given {len(members)}.")
     if mode == "population" and model_factory is not None:
         raise UsageError("a model factory cannot train as a population; use mode 'eager' or 'compiled'.")
+    if ablation == "grafted" and mode == "compiled":
+        raise UsageError("ablation 'grafted' cannot be compiled; use mode 'eager' or 'population'.")
     if not 1 <= epochs <= recipe.epochs:
         raise UsageError(f"epochs is {epochs}; the recipe's schedule allows 1 to {recipe.epochs}.")
     if recipe.precision == "bf16" and device.type != "cuda":
