@@ -45,7 +45,7 @@ class Batch:
 
     Attributes:
         jobs: what was asked for.
-        mode: the execution mode of all of them.
+        mode: the execution mode of all of them, but see `mode_of`.
         done: ids of jobs that are not to be trained: they have their records. They still count when jobs are
             divided into computations, so that the others train in the company that they would have had.
         rungs: epochs after which the judge is asked.
@@ -156,7 +156,8 @@ class Bench:
             SugarsearchError: the data, model, device or mode cannot be used at all.
         """
         deadline = math.inf if batch.seconds_left is None else time.monotonic() + batch.seconds_left
-        self._verify(batch.mode)
+        for mode in dict.fromkeys(mode_of(job, batch.mode) for job in batch.jobs):
+            self._verify(mode)
         admitted, rejected = self._admit(batch)
         if rejected:
             yield rejected
@@ -217,8 +218,8 @@ class Bench:
         wanted = ([job for job in part if job.id not in batch.done] for part in parts)
         return [self._group(part, batch.mode) for part in wanted if part]
 
-    def _group(self, jobs: Sequence[Job], mode: Mode) -> Group:
-        checkpointing = None
+    def _group(self, jobs: Sequence[Job], batch_mode: Mode) -> Group:
+        checkpointing, mode = None, mode_of(jobs[0], batch_mode)
         if self._checkpoints is not None:
             name = _digest(self._recipe_hash, mode, self._device.type, *(job.id for job in jobs))
             checkpointing = Checkpointing(CheckpointFile(self._checkpoints / f"{name}.pt"), self._checkpoint_seconds)
@@ -241,6 +242,7 @@ class Bench:
             self._device,
             mode,
             self._factory,
+            jobs[0].ablation,
         )
 
     def _scoring_data(self, name: str) -> DeviceArrays:
@@ -293,7 +295,7 @@ class Bench:
         return Record(
             job=course.job,
             recipe=self._recipe_hash,
-            mode=mode,
+            mode=mode_of(course.job, mode),
             device=self.device_name,
             status=course.status,
             classes=self.classes,
@@ -304,6 +306,11 @@ class Bench:
             sparsity=tuple(course.sparsity),
             reason=course.reason,
         )
+
+
+def mode_of(job: Job, mode: Mode) -> Mode:
+    """The mode in which a job of a batch is trained: a grafted one, which cannot be compiled, is in eager mode."""
+    return "eager" if mode == "compiled" and job.ablation == "grafted" else mode
 
 
 def resolve_device(name: str, worker: int = 0) -> torch.device:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from sugarsearch.evaluation.bench import Batch, resolve_device, versions
+from sugarsearch.evaluation.bench import Batch, mode_of, resolve_device, versions
 from sugarsearch.evaluation.jobs import SCREENING, Job, Judge, Progress, Workload, recipe_hash
 from sugarsearch.evaluation.records import MACHINE_FAULTS, Record, RecordLog, Status
 from sugarsearch.evaluation.stop import Stop
@@ -217,7 +217,7 @@ class LoggedExecutor(ABC):
         return Record(
             job=job,
             recipe=self._recipe,
-            mode=mode,
+            mode=mode_of(job, mode),
             device=place.device,
             status=status,
             classes=place.classes,
