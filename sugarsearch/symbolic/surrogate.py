@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sugarsearch.errors import UsageError
-from sugarsearch.symbolic import formula
 from sugarsearch.symbolic.expression import MAX_CONSTANT, Expression, call, constant, is_real
 from sugarsearch.symbolic.interpreter import evaluate
+from sugarsearch.symbolic.latex import to_latex
 from sugarsearch.symbolic.parser import parse
+from sugarsearch.symbolic.sympy_form import to_sympy
 
 REACH: Final = 65504.0
 """The largest half-precision number. Beyond +-REACH, g keeps the value it has there."""
@@ -188,11 +189,11 @@ class Surrogate:
 
     def latex(self) -> str:
         """g as LaTeX, with all numbers and the scale to 6 digits."""
-        return formula.to_latex(self.scaled, digits=6)
+        return to_latex(self.scaled, digits=6)
 
     def sympy(self) -> Any:
         """g as a SymPy expression in the real symbol x."""
-        return formula.to_sympy(self.scaled)
+        return to_sympy(self.scaled)
 
     def primitive_values(self, x: ArrayLike) -> NDArray[np.float64] | None:
         """scale * f(x) where f' = g is known, else None."""

@@ -41,7 +41,7 @@ def test_g_is_the_derivative_of_the_primitive(name, values, exact):
 def test_sympy_s_derivative_of_the_primitive_is_g(name, values):
     import sympy
 
-    from sugarsearch.symbolic.formula import to_sympy
+    from sugarsearch.symbolic.sympy_form import to_sympy
 
     g = surrogate(name, **values)
     assert g.primitive is not None

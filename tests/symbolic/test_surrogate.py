@@ -18,7 +18,6 @@ from mpmath import mp
 from sugarsearch.errors import UsageError
 from sugarsearch.symbolic.expression import X, call, constant
 from sugarsearch.symbolic.library import LIBRARY, surrogate
-from sugarsearch.symbolic.operators import OPERATORS
 from sugarsearch.symbolic.surrogate import REACH, Surrogate
 
 JUMPING = "1 if x > 0.3 else 0.2*sin(x)"
@@ -268,9 +267,3 @@ def test_expressions_load_neither_torch_nor_sympy():
 )  # fmt: skip
 def test_latex_keeps_the_order_of_operations(text, latex):
     assert surrogate(text).latex() == latex
-
-
-def test_latex_has_a_form_for_every_operator():
-    for operator in OPERATORS.values():
-        arguments = [X, constant(2), call("neg", X)][: operator.arity]
-        assert "x" in Surrogate.of(call(operator.name, *arguments)).latex()
