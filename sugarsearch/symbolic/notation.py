@@ -26,7 +26,7 @@ class Notation:
     number: str  # without a sign: its minus is that of the operator neg
     scientific: str  # {0} times ten to the power {1}
     brackets: str
-    dot: str  # a product whose second factor is a number; other products are the operator mul
+    dot: str  # a product whose second factor begins with a number; other products are the operator mul
     operators: Mapping[str, str]  # each argument once: with two, text would double with every level of nesting
     cases: frozenset[str]  # the operators whose form has an open end: it needs brackets in a sum or a product
 
@@ -64,11 +64,11 @@ def _parts(nodes: tuple[Expression, ...], needed: tuple[int, ...], notation: Not
 
 def _product(node: Expression, notation: Notation, digits: int) -> tuple[str, int]:
     left, right = node.args
-    if left == constant(1):  # a parameter's value: 1 x is x
-        return _write(right, notation, digits)
-    if left == constant(-1):
-        return _write(call("neg", right), notation, digits)
-    template = notation.dot if right.is_constant else notation.operators["mul"]
+    if left.is_constant and abs(left.value) == 1:  # a parameter's value: 1 x is x
+        return _write(right if left.value > 0 else call("neg", right), notation, digits)
+    lead = next((part for part in right.walk() if part.op != "mul" and part != constant(1)), right)
+    side_by_side = right.is_constant or (lead.is_constant and lead.value >= 0)  # two numbers would read as one
+    template = notation.dot if side_by_side else notation.operators["mul"]
     own = _MINUS if left.is_constant and left.value < 0 else _PRODUCT
     return template.format(*_parts(node.args, (own, _PRODUCT), notation, digits)), own
 

@@ -17,8 +17,7 @@ def to_sympy(expression: Expression) -> Any:
     import sympy  # takes 0.3 s
 
     if expression.op in ("x", "parameter"):
-        # Without real=True, Abs differentiates into complex terms.
-        return sympy.Symbol(expression.name or "x", real=True)
+        return sympy.Symbol(expression.name or "x", real=True)  # else Abs differentiates into complex terms
     if expression.is_constant:
         value = expression.value
         return sympy.Integer(int(value)) if value.is_integer() else sympy.Float(value, 15)

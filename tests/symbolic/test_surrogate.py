@@ -258,6 +258,10 @@ def test_expressions_load_neither_torch_nor_sympy():
         ("-(x + 1)**2", r"-\left(x + 1\right)^{2}"),
         ("(-x)**-0.5", r"\left(-x\right)^{-0.5}"),
         ("x*3*2", r"x \cdot 3 \cdot 2"),
+        ("2*(3*x)", r"2 \cdot 3 \, x"),
+        ("x*(1*(0.5*x*x))", r"x \cdot 0.5 \, x \, x"),
+        ("x*(-2*x)", r"x \, \left(-2 \, x\right)"),
+        ("(1*x)**3", "x^{3}"),
         ("1.5e-7*x/(x - 1)", r"\frac{1.5 \cdot 10^{-7} \, x}{x - 1}"),
         ("(2 if x >= 0 else 3) + 1",
          r"\left(\begin{cases} 2 & \text{for}\: x \ge 0 \\ 3 & \text{otherwise} \end{cases}\right)"
