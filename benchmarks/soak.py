@@ -27,6 +27,7 @@ import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -199,10 +200,19 @@ def tortured(study: Path, folder: Path, setting: str, expected: Any, chance: ran
     tally.records += len(records)
     tally.trainings_run_twice += sum(count - 1 for count in final.values())
     if {record.job.id for record in records} == final.keys():
-        tally.other_ends += search.end() != expected
+        ended = search.end()
+        tally.other_ends += ended != expected
+        tally.failures += _differences(folder.name, ended, expected)
     else:
         tally.given_up += 1
     return tally
+
+
+def _differences(name: str, ended: Any, expected: Any) -> list[str]:
+    """The first rows in which two ends of a search differ."""
+    (rows, final), (wanted, wanted_final) = ended, expected
+    pairs = [*zip_longest(rows, wanted), (final, wanted_final)]
+    return [f"{name}: {row} in place of {other}" for row, other in pairs if row != other][:2]
 
 
 def _ends_first(process: subprocess.Popen[bytes], search: Search, chance: random.Random, *, trains: bool) -> bool:

@@ -115,6 +115,7 @@ class ProcessExecutor(LoggedExecutor):
         self._inbox: Queue[tuple[WorkerProcess, Any]] = Queue()
         self._told: Place | None = None
         self._false_starts = 0
+        self._bereaved = False
 
     def close(self) -> None:
         """Stop the workers; what they were training is lost, what they have recorded is not."""
@@ -124,7 +125,7 @@ class ProcessExecutor(LoggedExecutor):
 
     def _train(self, task: Round) -> Iterator[Record]:
         parts = deque(self._parts(task))
-        asked_to_stop = None
+        asked_to_stop, self._bereaved = None, False
         try:
             while parts or self._busy:
                 if task.late or self._stop.requested:
@@ -137,9 +138,12 @@ class ProcessExecutor(LoggedExecutor):
                     if worker.idle and parts:
                         worker.assign(task.batch(parts.popleft()))
                 yield from self._listen(task.mode)
+                yield from self._stop_late(task, asked_to_stop)
+                if self._bereaved and task.rungs:
+                    yield from self._end_round()
+                    return
                 if not parts:
                     self._ask(task)
-                yield from self._stop_late(task, asked_to_stop)
         finally:
             for worker in self._busy:
                 self._workers.remove(worker)
@@ -249,17 +253,35 @@ class ProcessExecutor(LoggedExecutor):
         worker.close()
         status, reason = worker.obituary()
         self._count_false_start(worker, status, reason)
-        records = []
-        if worker.jobs:
-            seen = {name: len(self._known.get(name, [])) for name in worker.jobs}
-            for record in self._log.load():
-                name = record.job.id
-                if name in seen and record.recipe == self._recipe:
-                    seen[name] -= 1
-                    if seen[name] < 0:
-                        records.append(record)
-            worker.forget(records)
-        return records + self._fail(worker, mode, status, reason)
+        self._bereaved = self._bereaved or worker.busy
+        return self._unreported(worker) + self._fail(worker, mode, status, reason)
+
+    def _unreported(self, worker: WorkerProcess) -> list[Record]:
+        """The records that a worker which has ended wrote without reporting them."""
+        records: list[Record] = []
+        if not worker.jobs:
+            return records
+        seen = {name: len(self._known.get(name, [])) for name in worker.jobs}
+        for record in self._log.load():
+            name = record.job.id
+            if name in seen and record.recipe == self._recipe:
+                seen[name] -= 1
+                if seen[name] < 0:
+                    records.append(record)
+        worker.forget(records)
+        return records
+
+    def _end_round(self) -> list[Record]:
+        """End the workers that a dead one would have met at a rung; gives what they had not reported.
+
+        Asked about the living alone, the judge would stop others than if it had heard of all. In the next round all go
+        on from their checkpoints, and meet.
+        """
+        busy = self._busy
+        for worker in busy:
+            self._workers.remove(worker)
+            worker.close()
+        return [record for worker in busy for record in self._unreported(worker)]
 
     def _count_false_start(self, worker: WorkerProcess, status: Status, reason: str) -> None:
         """Nothing is to blame where no job was in work: another worker is started, but not for ever.
@@ -301,6 +323,7 @@ class ProcessExecutor(LoggedExecutor):
                 self._workers.remove(worker)
                 worker.kill()
             if stuck:
+                self._bereaved = True
                 seconds = now - worker.since
                 reason = f"did not stop by itself and was killed after {seconds:.1f} s"
                 records += self._fail(worker, task.mode, Status.TIMEOUT, reason, seconds / len(worker.active))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -257,33 +258,66 @@ class Slow(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())
-        self.pause = 2.0 if torch.initial_seed() % 2 else 0.0
+        self.pause = 0.5 if torch.initial_seed() % 2 else 0.0
     def forward(self, x):
         time.sleep(self.pause)
         return self.layers(x)
 """
 
 
-def test_a_stop_ends_a_worker_that_waits_at_a_rung_for_another(
-    log: RecordLog, tmp_path: Path, make_recipe: MakeRecipe, make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def quick_and_slow(
+    tmp_path: Path, make_recipe: MakeRecipe, make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Workload, list[Job]]:
+    """Work for two workers that meet at a rung, one of which waits there for the other."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "slow_networks.py").write_text(_SLOW)
-    quick, slow = (
+    jobs = [
         Job(job.surrogate, job.learning_rate, 0, seed, 2, "screening")
         for seed, job in enumerate(make_jobs(rates=(0.01,)), start=2)
-    )
+    ]
     execution = ExecutionConfig(device="cpu", threads=1, workers=2, mode="eager")
-    workload, stop = Workload(make_recipe(model="slow_networks:Slow"), execution), Stop()
+    return Workload(make_recipe(model="slow_networks:Slow"), execution), jobs
+
+
+def at_the_rung(executor: ProcessExecutor, act: Callable[[], None]) -> None:
+    """Have `act` called, by another thread, when one worker waits at the rung and the other is on its way there."""
+
+    def wait() -> None:
+        while sorted(bool(worker.progress) for worker in executor._busy if worker.active) != [False, True]:
+            time.sleep(0.01)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_a_judge_hears_of_all_jobs_together_although_a_worker_dies_on_its_way_to_the_rung(
+    log: RecordLog, quick_and_slow: tuple[Workload, list[Job]]
+) -> None:
+    workload, jobs = quick_and_slow
+    heard: list[set[str]] = []
+    with ProcessExecutor(workload, log) as executor:
+
+        def kill_the_other() -> None:
+            (late,) = [worker for worker in executor._workers if not worker.progress]
+            os.kill(late._process.pid, signal.SIGKILL)
+
+        at_the_rung(executor, kill_the_other)
+        records = list(
+            executor.evaluate(jobs, lambda progress: heard.append({p.job_id for p in progress}) or set(), (1,))
+        )
+    assert {record.job.id: record.status for record in records} == {job.id: Status.COMPLETED for job in jobs}
+    assert [record.status for record in log.load()].count(Status.INTERRUPTED) == 1
+    assert heard == [{job.id for job in jobs}]
+
+
+def test_a_stop_ends_a_worker_that_waits_at_a_rung_for_another(
+    log: RecordLog, quick_and_slow: tuple[Workload, list[Job]]
+) -> None:
+    (workload, jobs), stop = quick_and_slow, Stop()
     with ProcessExecutor(workload, log, stop) as executor:
-
-        def stop_at_the_rung() -> None:
-            while not any(worker.progress for worker in executor._workers):
-                time.sleep(0.01)
-            stop.signal = signal.SIGTERM
-
-        threading.Thread(target=stop_at_the_rung, daemon=True).start()
+        at_the_rung(executor, lambda: setattr(stop, "signal", signal.SIGTERM))
         with pytest.raises(StoppedError):
-            list(executor.evaluate([quick, slow], lambda progress: set(), (1,)))
+            list(executor.evaluate(jobs, lambda progress: set(), (1,)))
         assert not any(worker.busy for worker in executor._workers)
     assert log.load() == []
