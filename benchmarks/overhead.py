@@ -32,8 +32,9 @@ from sugarsearch.evaluation.logged import LoggedExecutor, Place, Round
 from sugarsearch.evaluation.records import Record, Status
 from sugarsearch.runs.load import load_study
 from sugarsearch.runs.observer import Silent, StudyProgress
+from sugarsearch.runs.session import MakeExecutor
 from sugarsearch.search.samplers import Proposal, RandomTreeSampler
-from sugarsearch.search.study import MakeExecutor, run_study
+from sugarsearch.search.study import run_study
 
 CANDIDATES = 1_000
 BATCH = 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sugarsearch.config.schema import OptionValue
+from sugarsearch.config.fields import OptionValue
 from sugarsearch.data.catalog import kind_of
 from sugarsearch.errors import UnknownNameError, UsageError
 from sugarsearch.models.catalog import check_model

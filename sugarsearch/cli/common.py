@@ -39,11 +39,10 @@ def result_console() -> Console:
 
 def print_screen(result: StudyResult, further: Sequence[str] = ()) -> None:
     """What a search ends with: verdict, tables, cautions, and `further` lines."""
-    from sugarsearch.report.build import final_of
     from sugarsearch.report.tables import screen
 
     console = result_console()
-    for part in [*screen(result, final_of(result), console.width), *further]:
+    for part in [*screen(result, result.table, console.width), *further]:
         console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sugarsearch.config.schema import ExecutionConfig, LearningRate, Recipe, Seed, Strict, SurrogateText
+from sugarsearch.config.fields import LearningRate, Seed, Strict, SurrogateText
+from sugarsearch.config.schema import ExecutionConfig, Recipe
 
 
 class TrainingRequest(Strict):

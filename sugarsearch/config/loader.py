@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sugarsearch.config import yamlfile
-from sugarsearch.config.schema import Names, SearchSpace, StudyConfig
+from sugarsearch.config.fields import Names
+from sugarsearch.config.schema import SearchSpace, StudyConfig
 from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, nearest_names
 
 Kind = Literal["studies", "search_spaces"]

@@ -1,127 +1,34 @@
 """The schema of search spaces, recipes and studies.
 
-Every field has its default and its bounds here and nowhere else. Names of surrogates, operators, models
-and data sets are checked against a `Names` catalogue handed in as validation context, because this
-layer lies below the ones that own them.
+Every field has its default and its bounds here, in `verdict` and in `fields`, and nowhere else.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
-from typing import Annotated, Any, Final, Literal, Protocol, cast
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
-    model_validator,
+from pydantic import Field, ValidationInfo, model_validator
+
+from sugarsearch.config.fields import (
+    Binary,
+    Constant,
+    Device,
+    Fraction,
+    LearningRates,
+    Option,
+    Replicates,
+    Rungs,
+    RunName,
+    Seconds,
+    Seed,
+    SourceName,
+    Strict,
+    SurrogateText,
+    Unary,
+    ask,
+    fault,
 )
-from pydantic_core import PydanticCustomError
-
-from sugarsearch.config.objects import refuse_standard_library
-from sugarsearch.errors import SugarsearchError
-
-OptionValue = bool | int | float | str
-
-FAMILY_ERROR: Final = 0.05
-"""The chance that a verdict is allowed to see any difference where there is none."""
-CONTROLS_EACH: Final = 3
-"""What a finalist is compared with: tuned ReLU, itself at unit gain, a random g of the same gain."""
-
-
-class Names(Protocol):
-    """What the layers above know; each method raises a SugarsearchError for a name they do not know."""
-
-    def surrogate(self, text: str) -> None: ...
-    def operator(self, name: str, arity: int) -> None: ...
-    def family(self, text: str, parameters: frozenset[str]) -> None: ...
-    def model(self, name: str, options: dict[str, OptionValue]) -> None: ...
-    def data(self, name: str, root: str | None) -> None: ...
-
-
-def _ask(info: ValidationInfo, method: str, *arguments: Any) -> None:
-    names = (info.context or {}).get("names")
-    if names is None:
-        return
-    try:
-        getattr(names, method)(*arguments)
-    except SugarsearchError as error:
-        raise PydanticCustomError("sugarsearch", "{text}", {"text": str(error)}) from None
-
-
-def fault(text: str) -> PydanticCustomError:
-    """A validation fault whose message is `text`, unchanged."""
-    return PydanticCustomError("sugarsearch", "{text}", {"text": text})
-
-
-def _known_surrogate(text: str, info: ValidationInfo) -> str:
-    _ask(info, "surrogate", text)
-    return text
-
-
-def _known_unary(name: str, info: ValidationInfo) -> str:
-    _ask(info, "operator", name, 1)
-    return name
-
-
-def _known_binary(name: str, info: ValidationInfo) -> str:
-    _ask(info, "operator", name, 2)
-    return name
-
-
-def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(a >= b for a, b in itertools.pairwise(values)):
-        raise fault(f"{list(values)} must increase, without repeats.")
-    return values
-
-
-def _option(value: Any, check: ValidatorFunctionWrapHandler) -> OptionValue:
-    try:
-        return cast(OptionValue, check(value))
-    except ValidationError:  # one for each type that would do
-        raise fault("an option is a finite number, a word, true or false.") from None
-
-
-def _user_code(name: str) -> str:
-    try:
-        refuse_standard_library(name)
-    except SugarsearchError as error:
-        raise fault(str(error)) from None
-    return name
-
-
-def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name):
-        raise fault(f"{name!r} is no device; write auto, cpu, cuda or cuda:N.")
-    return name
-
-
-SurrogateText = Annotated[str, Field(min_length=1), AfterValidator(_known_surrogate)]
-SourceName = Annotated[str, Field(min_length=1), AfterValidator(_user_code)]
-Unary = Annotated[str, AfterValidator(_known_unary)]
-Binary = Annotated[str, AfterValidator(_known_binary)]
-LearningRate = Annotated[float, Field(gt=0, le=100)]
-LearningRates = Annotated[tuple[LearningRate, ...], Field(min_length=1), AfterValidator(_increasing)]
-Seconds = Annotated[float, Field(gt=0, le=1e8)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-# As symbolic.expression.MAX_CONSTANT, which lies above; a test holds the two equal.
-Constant = Annotated[float, Field(ge=-1e6, le=1e6)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Replicates = Annotated[int, Field(ge=1, le=100_000)]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no NaN; immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from sugarsearch.config.verdict import FinalConfig, VerdictConfig
 
 
 class Interval(Strict):
@@ -163,14 +70,14 @@ class SearchSpace(Strict):
     gain: Literal["unit", "own"] = "unit"
     at_zero: Interval | None = None
     family: str | None = None
-    parameters: dict[str, ParameterRange] = {}
+    parameters: dict[str, ParameterRange] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits_template(self, info: ValidationInfo) -> SearchSpace:
         if self.template == "family":
             if self.family is None or not self.parameters:
                 raise fault("template 'family' needs family (a name or an expression) and parameters with ranges.")
-            _ask(info, "family", self.family, frozenset(self.parameters))
+            ask(info, "family", self.family, frozenset(self.parameters))
         elif self.family is not None or self.parameters:
             raise fault(f"family and parameters belong to template 'family'; this one is '{self.template}'.")
         elif not self.unary and not self.binary:
@@ -190,7 +97,7 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> DataConfig:
-        _ask(info, "data", self.name, self.root)
+        ask(info, "data", self.name, self.root)
         return self
 
 
@@ -198,11 +105,11 @@ class ModelConfig(Strict):
     """A model: a known name or `package.module:factory`, with its options."""
 
     name: SourceName
-    options: dict[str, Annotated[OptionValue, WrapValidator(_option)]] = {}
+    options: dict[str, Option] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> ModelConfig:
-        _ask(info, "model", self.name, self.options)
+        ask(info, "model", self.name, self.options)
         return self
 
 
@@ -260,7 +167,7 @@ class Recipe(Strict):
 class PruningConfig(Strict):
     """Successive halving: after each rung (an epoch) the best `keep` of all scores known there go on."""
 
-    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_increasing)]
+    rungs: Rungs
     keep: Fraction = 0.34
 
 
@@ -282,63 +189,13 @@ class SearchConfig(Strict):
     time_limit: Seconds | None = None
 
 
-class RerunConfig(Strict):
-    """The best of the screening once more, on fresh seeds at their best rate: who was only lucky is left behind."""
-
-    candidates: Annotated[int, Field(ge=1, le=1000)] = 8
-    replicates: Replicates = 3
-
-
-class FinalConfig(Strict):
-    """The verdict: re-run, learning-rate sweeps, and final runs of finalists and controls, each on seeds of its own.
-
-    Controls are added to: ReLU, B-SiLU, each finalist at unit gain and a random g of its gain stand in every verdict.
-    """
-
-    finalists: Annotated[int, Field(ge=1, le=1000)] = 1  # first, for the budgets below hang on it
-    rerun: RerunConfig = RerunConfig()
-    learning_rates: LearningRates
-    tuning_replicates: Annotated[int, Field(ge=3, le=100_000)] = 3
-    replicates: Replicates = 10
-    controls: tuple[SurrogateText, ...] = ("relu", "b_silu")
-    collapse_below: Fraction | None = None
-
-    @field_validator("rerun")
-    @classmethod
-    def _holds_the_finalists(cls, rerun: RerunConfig, info: ValidationInfo) -> RerunConfig:
-        finalists = info.data.get("finalists", 1)
-        if rerun.candidates < finalists:
-            raise fault(f"{rerun.candidates} candidates; at least as many as finalists, {finalists}, must be re-run.")
-        return rerun
-
-    @field_validator("replicates")
-    @classmethod
-    def _says_something(cls, replicates: int, info: ValidationInfo) -> int:
-        finalists = info.data.get("finalists", 1)
-        needed = fewest_seeds(finalists)
-        if replicates < needed:
-            raise fault(
-                f"with {replicates} seeds an arm no lead could be told from chance; a verdict on {finalists} "
-                f"finalist{'s' * (finalists > 1)} needs at least {needed}."
-            )
-        return replicates
-
-
-def fewest_seeds(finalists: int) -> int:
-    """The seeds an arm needs before a verdict on so many finalists can say anything.
-
-    With fewer, not even a lead on every single seed (two-sided chance 2 / 2**n) is below Holm's first bound.
-    """
-    return math.ceil(math.log2(2 * CONTROLS_EACH * finalists / FAMILY_ERROR))
-
-
 class ExecutionConfig(Strict):
     """How jobs are run; changes speed, never the question that is asked.
 
     checkpoint_seconds: how often a training run keeps its state, to go on from after a kill.
     """
 
-    device: Annotated[str, AfterValidator(_device)] = "auto"
+    device: Device = "auto"
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     mode: Literal["auto", "eager", "compiled", "population"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -348,7 +205,7 @@ class ExecutionConfig(Strict):
 class StudyConfig(Strict):
     """A whole study (a file of studies/)."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: RunName
     description: str = ""
     space: SearchSpace
     recipe: Recipe
@@ -356,8 +213,14 @@ class StudyConfig(Strict):
     final: FinalConfig
     execution: ExecutionConfig = ExecutionConfig()
 
+    @property
+    def seed(self) -> int:
+        """Of the study; all other seeds come from it."""
+        return self.search.seed
+
     @model_validator(mode="after")
     def _coherent(self) -> StudyConfig:
+        refuse_idle_ablations(self.final, self.recipe)
         ranks_gain = self.space.gain == "own" and len(self.search.learning_rates) < 3
         if ranks_gain and not self.search.allow_gain_ranking:
             raise fault(
@@ -373,3 +236,15 @@ class StudyConfig(Strict):
         if pruning and pruning.rungs[-1] >= self.recipe.epochs:
             raise fault(f"rung {pruning.rungs[-1]} must lie before the last epoch ({self.recipe.epochs}).")
         return self
+
+
+def refuse_idle_ablations(verdict: VerdictConfig, recipe: Recipe) -> None:
+    """Refuse an ablation that would change nothing.
+
+    Raises:
+        PydanticCustomError: "adam" where the recipe's optimiser is one.
+    """
+    if "adam" in verdict.ablations and recipe.optimizer.name != "sgd":
+        raise fault(
+            f"the ablation adam is for recipes of sgd; this one's optimizer is {recipe.optimizer.name} already."
+        )

@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from sugarsearch.config.schema import Strict
+from sugarsearch.config.fields import Strict
 from sugarsearch.data.arrays import SPLITS, Arrays, Indices, MissingSplitError, SplitName, fingerprint
 from sugarsearch.data.catalog import MANIFEST
 from sugarsearch.data.paths import unwritable

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from sugarsearch.config.fields import OptionValue
 from sugarsearch.config.objects import is_object_name
-from sugarsearch.config.schema import OptionValue
 from sugarsearch.errors import UnknownNameError, UsageError
 
 

@@ -17,7 +17,7 @@ from sugarsearch.runs.results import StudyResult, write_atomically
 from sugarsearch.search.importance import importances
 from sugarsearch.symbolic.library import family, surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.final import Arm, FinalTable
+from sugarsearch.verdict.table import Arm, FinalTable
 
 PAGE, TABLE, FIGURES, TABLES = "report.html", "table.md", "figures", "tables"
 
@@ -29,7 +29,7 @@ def write_report(result: StudyResult, folder: Path) -> list[Path]:
         The files written: report.html, table.md, then every picture as PNG and SVG and every table as CSV,
         Markdown and LaTeX.
     """
-    table, shares = final_of(result), importances(result)
+    table, shares = result.table, importances(result)
     drawn, sheets = _pictures(result, table, shares), sheets_of(result, table, shares)
     texts = {
         PAGE: page(result, table, drawn, sheets),
@@ -62,11 +62,6 @@ def written(files: Sequence[Path]) -> list[str]:
     return lines
 
 
-def final_of(result: StudyResult) -> FinalTable | None:
-    """The final table of a result, if it was made."""
-    return None if result.final is None else FinalTable.from_json(result.final)
-
-
 def _pictures(result: StudyResult, table: FinalTable | None, shares: Mapping[str, float]) -> dict[str, Figure]:
     pictures: dict[str, Figure] = {}
     if table is not None:
@@ -77,7 +72,7 @@ def _pictures(result: StudyResult, table: FinalTable | None, shares: Mapping[str
         pictures["surrogates"] = figures.curves_figure(curves)
     if result.screening:
         pictures["screening"] = figures.screening_figure(result.screening)
-    if result.ranking and result.config["space"]["template"] != "family":  # whose members are all of one size
+    if result.ranking and not result.is_of_family:  # whose members are all of one size
         pictures["complexity"] = charts.complexity_figure(result.screening)
     tuned = _tuned(result)
     if tuned is not None:
@@ -116,9 +111,9 @@ def _title(arm: Arm) -> str:
 
 def _tuned(result: StudyResult) -> Figure | None:
     """The score over the parameters of the family that was tuned; None for a search of trees."""
-    space = result.config["space"]
-    if space["template"] != "family":
+    if not result.is_of_family:
         return None
+    space = result.config["space"]
     ranges = space["parameters"]
     shape = family(space["family"], ranges).expression
     members = [row for row in result.ranking if row.restore().expression == shape]

@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from sugarsearch.report import svg, tables
 from sugarsearch.report.sheets import Sheet
 from sugarsearch.report.text import duration, percent, rounded
+from sugarsearch.runs.folder import COMPARISON, STUDY
 from sugarsearch.runs.results import StudyResult
 from sugarsearch.symbolic.mathml import to_mathml
 from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.final import FinalTable
+from sugarsearch.verdict.table import FinalTable
 
 _PAGE: Final = Path(__file__).with_name("page")
 _DIGITS: Final = 4
@@ -63,6 +64,7 @@ def page(
         command=_command(result),
         facts=_facts(result),
         yaml=settings,
+        file=_file_name(result),
         download=f"data:application/yaml;base64,{base64.b64encode(settings.encode()).decode()}",
         light=Markup(svg.theme(dark=False)),
         dark=Markup(svg.theme(dark=True)),
@@ -89,7 +91,8 @@ def _verdict(table: FinalTable | None) -> dict[str, Any]:
     found = table.verdict
     if found is None:
         return {"kind": "", "phrase": table.winner, "sentences": [tables.scoring(table)]}
-    sentences = [found.explanation, found.sentence, tables.scoring(table)]
+    others = [text for sentence, meaning in tables.said_of(table)[1:] for text in (sentence, meaning)]
+    sentences = [found.explanation, found.sentence, *others, tables.scoring(table)]
     return {"kind": found.kind, "phrase": found.phrase, "sentences": sentences}
 
 
@@ -100,6 +103,8 @@ def _tiles(result: StudyResult, table: FinalTable | None) -> list[dict[str, str]
             value = f"{percent(arm.summary.mean)} %"
             note = f"sd {percent(arm.summary.sd)}, {arm.summary.n} seeds, lr {arm.learning_rate:g}"
             tiles.append({"title": tables.title_of(arm), "value": value, "note": note})
+    if not result.is_search:
+        return tiles
     time = duration(sum(row.seconds for row in result.screening))
     return [*tiles, {"title": "candidates", "value": f"{len(result.screening)}", "note": f"{time} of training"}]
 
@@ -145,21 +150,33 @@ def _use(table: FinalTable | None) -> str:
 
 
 def _command(result: StudyResult) -> str:
-    folder = Path(result.folder)
-    return f"sugarsearch search {shlex.quote(str(folder / 'study.yaml'))} --run {shlex.quote(f'{folder}-again')}"
+    folder, command = Path(result.folder), "search" if result.is_search else "compare"
+    file = shlex.quote(str(folder / _file_name(result)))
+    return f"sugarsearch {command} {file} --run {shlex.quote(f'{folder}-again')}"
+
+
+def _file_name(result: StudyResult) -> str:
+    return STUDY if result.is_search else COMPARISON
 
 
 def _facts(result: StudyResult) -> Sequence[tuple[str, str]]:
     config = result.config
-    recipe, search, final = config["recipe"], config["search"], config["final"]
-    rates = ", ".join(f"{rate:g}" for rate in search["learning_rates"])
+    recipe, final = config["recipe"], config["final"]
     return [
         ("data", f"{recipe['data']['name']}, {recipe['data']['train_limit'] or 'all'} training images"),
         ("model", " ".join([recipe["model"]["name"], *(f"{k}={v}" for k, v in recipe["model"]["options"].items())])),
         ("training", f"{recipe['epochs']} epochs, {recipe['optimizer']['name']}, batches of {recipe['batch_size']}"),
-        ("search space", f"{config['space']['name']}: {config['space']['template']}, {config['space']['gain']} gain"),
-        ("screening", f"{search['sampler']}, learning rates {rates}, {search['replicates']} seed(s) each"),
+        *(_search_facts(config) if result.is_search else ()),
         ("final runs", f"{final['replicates']} seeds an arm"),
         ("device", result.device),
         ("versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),
+    ]
+
+
+def _search_facts(config: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    space, search = config["space"], config["search"]
+    rates = ", ".join(f"{rate:g}" for rate in search["learning_rates"])
+    return [
+        ("search space", f"{space['name']}: {space['template']}, {space['gain']} gain"),
+        ("screening", f"{search['sampler']}, learning rates {rates}, {search['replicates']} seed(s) each"),
     ]

@@ -18,6 +18,7 @@ from sugarsearch.report.text import duration, percent, shorten
 from sugarsearch.runs.observer import Observer, StudyProgress
 
 if TYPE_CHECKING:
+    from sugarsearch.config.comparison import ComparisonConfig
     from sugarsearch.config.schema import StudyConfig
     from sugarsearch.runs.results import StudyResult
 
@@ -49,7 +50,7 @@ class PlainObserver:
         self._console = console
         self._last: dict[str, float] = {}
 
-    def started(self, config: StudyConfig, folder: Path, resumed: int) -> None:
+    def started(self, config: StudyConfig | ComparisonConfig, folder: Path, resumed: int) -> None:
         self._say(_opening(config, resumed))
 
     def progress(self, progress: StudyProgress) -> None:
@@ -78,7 +79,7 @@ class LiveObserver:
         self._progress: StudyProgress | None = None
         self._stages: dict[str, tuple[int, int]] = {}
 
-    def started(self, config: StudyConfig, folder: Path, resumed: int) -> None:
+    def started(self, config: StudyConfig | ComparisonConfig, folder: Path, resumed: int) -> None:
         self._opening = _opening(config, resumed)
 
     def progress(self, progress: StudyProgress) -> None:
@@ -102,8 +103,9 @@ class LiveObserver:
         return Group(Text(self._opening), table, bars)
 
 
-def _opening(config: StudyConfig, resumed: int) -> str:
-    what = f"study {config.name}: {config.recipe.model.name} on {config.recipe.data.name}"
+def _opening(config: StudyConfig | ComparisonConfig, resumed: int) -> str:
+    kind = "study" if hasattr(config, "search") else "comparison"
+    what = f"{kind} {config.name}: {config.recipe.model.name} on {config.recipe.data.name}"
     return what if not resumed else f"{what}; resumed, {resumed} candidates are known from before"
 
 

@@ -21,6 +21,7 @@ from sugarsearch.symbolic.surrogate import Surrogate
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sugarsearch.config.comparison import ComparisonConfig
     from sugarsearch.config.schema import StudyConfig
     from sugarsearch.runs.results import StudyResult
 
@@ -78,7 +79,7 @@ class NotebookObserver(LiveObserver):
         self._handle: Any = None
         self._shown = 0.0
 
-    def started(self, config: StudyConfig, folder: Path, resumed: int) -> None:
+    def started(self, config: StudyConfig | ComparisonConfig, folder: Path, resumed: int) -> None:
         super().started(config, folder, resumed)
         self._show()
 

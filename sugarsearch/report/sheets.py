@@ -14,7 +14,9 @@ from sugarsearch.report.tables import title_of
 from sugarsearch.report.text import percent
 from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.final import Arm, FinalTable
+from sugarsearch.verdict.judgement import Comparison
+from sugarsearch.verdict.pairs import Pair
+from sugarsearch.verdict.table import Arm, FinalTable
 
 Cell = str | float | int | tuple[float, float] | Surrogate | None
 
@@ -93,11 +95,11 @@ _NODES = _number("nodes", "size", str)
 
 def sheets_of(result: StudyResult, table: FinalTable | None, importances: Mapping[str, float]) -> dict[str, Sheet]:
     """Every table that a result has something for, by name, in the order of the report."""
-    of_table = _final, _comparisons, _same_rate, _tuning, _rerun
+    of_table = _final, _comparisons, _pairs, _same_rate, _tuning, _rerun
     made = [
         *(make(table) for make in of_table if table is not None),
         _hall(result.screening),
-        *([] if result.config["space"]["template"] == "family" else [_pareto(result.screening)]),
+        *([] if result.is_of_family else [_pareto(result.screening)]),
         _failures(result.screening),
         _importances(importances),
         _candidates(result.screening),
@@ -133,27 +135,37 @@ def _arm(arm: Arm) -> Sequence[Cell]:
 
 
 def _comparisons(table: FinalTable) -> Sheet:
-    columns = (
-        Column("finalist", "finalist"),
-        Column("against", "against"),
-        _number("difference", "points", _points),
-        _interval("difference", "interval", _points),
-        _number("p", "p", _p),
-        _number("p_holm", "p (Holm)", _p),
-        _number("n", "seeds", str),
-        Column("paired", "paired"),
-    )
+    columns = (Column("finalist", "finalist"), Column("against", "against"), *_DIFFERENCE)
     titles = {arm.label: title_of(arm) for arm in table.rows}
     rows = [
         (
             *(titles.get(label, label) for label in (found.arm, found.against)),
-            *(found.mean, (found.low, found.high)),
-            *(found.p, found.p_holm, found.n),
-            "yes" if found.paired else "no",
+            *_difference(found),
         )
-        for found in (table.verdict.comparisons if table.verdict else ())
+        for found in table.comparisons
     ]
     return Sheet("comparisons", "What the verdict rests on: differences to the controls", columns, rows)
+
+
+def _pairs(table: FinalTable) -> Sheet:
+    columns = (Column("first", "surrogate"), Column("second", "against"), *_DIFFERENCE, Column("asks", "asks"))
+    titles = {arm.label: title_of(arm) for arm in table.rows}
+    rows = [(titles[pair.first], titles[pair.second], *_difference(pair), pair.asks) for pair in table.pairs]
+    return Sheet("pairs", "Further comparisons", columns, rows)
+
+
+_DIFFERENCE: Final = (
+    _number("difference", "points", _points),
+    _interval("difference", "interval", _points),
+    _number("p", "p", _p),
+    _number("p_holm", "p (Holm)", _p),
+    _number("n", "seeds", str),
+    Column("paired", "paired"),
+)
+
+
+def _difference(found: Comparison | Pair) -> Sequence[Cell]:
+    return found.mean, (found.low, found.high), found.p, found.p_holm, found.n, "yes" if found.paired else "no"
 
 
 def _same_rate(table: FinalTable) -> Sheet:

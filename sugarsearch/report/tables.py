@@ -11,8 +11,9 @@ from rich.table import Table
 from sugarsearch.report.text import duration, percent, rounded, shorten
 from sugarsearch.runs.results import StudyResult, counts
 from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.final import Arm, FinalTable
-from sugarsearch.verdict.judgement import signed
+from sugarsearch.verdict.judgement import Comparison, signed
+from sugarsearch.verdict.pairs import Pair
+from sugarsearch.verdict.table import Arm, FinalTable
 
 SCREENING_ROWS = 10
 TITLE_WIDTH = 26
@@ -35,16 +36,23 @@ def screen(result: StudyResult, table: FinalTable | None, width: int = 100) -> l
     """What a search ends with: first the verdict, then the tables behind it, then optimism and cautions."""
     parts: list[str | Table] = []
     if table is not None:
-        parts += ["", *textwrap.wrap(table.winner, width)]
-        parts += textwrap.wrap(table.verdict.explanation, width) if table.verdict else []
+        for said in said_of(table):
+            parts += ["", *(line for text in said for line in textwrap.wrap(text, width))]
         parts += ["", final_terminal(table, width), ""]
-        parts += [comparisons_terminal(table), ""] if table.verdict else []
-    parts.append(screening_line(result))
+        for head, rows in (comparisons(table), pairs(table)):
+            parts += [_plain(head, rows), ""] if rows else []
+    if result.is_search:
+        parts.append(screening_line(result))
     if result.note:
         parts.append(result.note)
-    if result.config["space"]["template"] == "family" and result.ranking:
+    if result.is_of_family and result.ranking:
         parts.append(f"best in screening: {result.ranking[0].label}, {percent(result.ranking[0].score)} %")
     return [*parts, *(final_lines(table) if table else ())]
+
+
+def said_of(table: FinalTable) -> list[list[str]]:
+    """Of each finalist its sentence and what that means; without a verdict the one line that says why."""
+    return [[verdict.sentence, verdict.explanation] for verdict in table.verdicts] or [[table.winner]]
 
 
 def final_terminal(table: FinalTable, width: int = 100) -> Table:
@@ -62,33 +70,40 @@ def final_terminal(table: FinalTable, width: int = 100) -> Table:
     return shown
 
 
-def comparisons_terminal(table: FinalTable) -> Table:
-    """Each finalist against its controls, in points."""
+def _plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first two columns are names."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    head, rows = comparisons(table)
     for index, name in enumerate(head):
         shown.add_column(name, justify="left" if index < 2 else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(shorten(row[0], TITLE_WIDTH), *row[1:])
+        shown.add_row(*(shorten(name, TITLE_WIDTH) for name in row[:2]), *row[2:])
     return shown
 
 
 def comparisons(table: FinalTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of the comparisons behind the verdict; intervals and p are corrected for their number."""
     titles = {arm.label: title_of(arm) for arm in table.rows}
-    head = "surrogate", "against", "points", "interval", "p", "n", "paired"
-    return head, [
-        (
-            titles.get(item.arm, item.arm),
-            _AGAINST[item.control],
-            signed(item.mean),
-            f"{signed(item.low)} to {signed(item.high)}",
-            f"{item.p_holm:.2g}" if item.p_holm >= 1e-3 else "< 0.001",
-            str(item.n),
-            "yes" if item.paired else "no",
-        )
-        for item in (table.verdict.comparisons if table.verdict else ())
-    ]
+    rows = [(titles.get(item.arm, item.arm), _AGAINST[item.control], *_measured(item)) for item in table.comparisons]
+    return _DIFFERENCES, rows
+
+
+def pairs(table: FinalTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of the further comparisons, corrected for their number."""
+    titles = {arm.label: title_of(arm) for arm in table.rows}
+    return _DIFFERENCES, [(titles[pair.first], titles[pair.second], *_measured(pair)) for pair in table.pairs]
+
+
+_DIFFERENCES: Final = "surrogate", "against", "points", "interval", "p", "n", "paired"
+
+
+def _measured(item: Comparison | Pair) -> tuple[str, ...]:
+    return (
+        signed(item.mean),
+        f"{signed(item.low)} to {signed(item.high)}",
+        f"{item.p_holm:.2g}" if item.p_holm >= 1e-3 else "< 0.001",
+        str(item.n),
+        "yes" if item.paired else "no",
+    )
 
 
 def final_lines(table: FinalTable) -> list[str]:
@@ -118,9 +133,9 @@ def cautions(table: FinalTable) -> list[str]:
         for arm in table.rows
         if arm.sweep_end
     ]
-    controls = {item.control for item in table.verdict.comparisons} if table.verdict else None
-    lonely = ["no random g of the same gain was found in the search space, so none is compared with"]
-    return missing + ends + (lonely if controls is not None and "random" not in controls else [])
+    controls = {item.control for item in table.comparisons}
+    lonely = ["no random g of the same gain is compared with: there is no search space, or none was found in it"]
+    return missing + ends + (lonely if controls and "random" not in controls else [])
 
 
 def screening_line(result: StudyResult) -> str:
@@ -138,17 +153,21 @@ def markdown(result: StudyResult, table: FinalTable | None, pictures: Sequence[s
     recipe = result.config["recipe"]
     parts = [
         f"# {result.study}",
-        f"{recipe['model']['name']} on {recipe['data']['name']}, {recipe['epochs']} epochs. {screening_line(result)}.",
+        f"{recipe['model']['name']} on {recipe['data']['name']}, {recipe['epochs']} epochs."
+        + (f" {screening_line(result)}." if result.is_search else ""),
     ]
     if result.note:
         parts.append(f"**{result.note}**")
     if table is not None:
-        parts += [f"**{table.winner}**", *([table.verdict.explanation] if table.verdict else [])]
+        for sentence, *meaning in said_of(table):
+            parts += [f"**{sentence}**", *meaning]
         head = "surrogate", "mean %", "sd", "collapsed %", "n", "best lr", "gain", "g(0)", "against ReLU", "g(x)"
         rows = [(title_of(arm), *_numbers(arm), _difference(arm), f"`{arm.formula}`") for arm in table.rows]
         parts += ["## Final table", _grid(head, rows), scoring(table)]
-        if table.verdict:
+        if table.verdicts:
             parts += ["## What the verdict rests on", _grid(*comparisons(table)), _CORRECTED]
+        if table.pairs:
+            parts += ["## Further comparisons", _grid(*pairs(table))]
         parts += [*optimism_lines(table), *cautions(table)]
     parts += [f"![{name}]({name})" for name in pictures]
     if result.ranking:

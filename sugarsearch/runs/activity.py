@@ -7,7 +7,7 @@ from statistics import fmean
 
 from sugarsearch.evaluation.jobs import FINAL
 from sugarsearch.evaluation.records import Record, Status
-from sugarsearch.verdict.final import Arm
+from sugarsearch.verdict.table import Arm
 
 
 def activity_of(arms: Sequence[Arm], records: Iterable[Record]) -> list[dict[str, list[float]]]:

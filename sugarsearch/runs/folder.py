@@ -17,12 +17,14 @@ from typing import Any
 import yaml
 
 from sugarsearch.config import loader
+from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
 from sugarsearch.runs.results import ScreeningRow, ranked, write_atomically
 
-STUDY, RECORDS, DATABASE, HALL_OF_FAME, RESULTS, LOCK = (
+STUDY, COMPARISON, RECORDS, DATABASE, HALL_OF_FAME, RESULTS, LOCK = (
     "study.yaml",
+    "comparison.yaml",
     "records.jsonl",
     "study.db",
     "hall_of_fame.csv",
@@ -65,44 +67,63 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def check(folder: Path, config: StudyConfig) -> None:
+def check(folder: Path, config: StudyConfig | ComparisonConfig) -> None:
     """Refuse a `folder` that is not the run of `config` and cannot become it.
 
     Raises:
-        RunError: the folder holds another study (the text is the difference) or something else.
+        RunError: the folder holds another run (the text is the difference) or something else.
     """
-    path = folder / STUDY
-    if path.exists():
-        lines = differences(loader.load(path, StudyConfig), config)
+    name = file_of(config)
+    if (folder / name).exists():
+        lines = differences(loader.load(folder / name, type(config)), config)
         if lines:
             changed = "\n".join(f"  {line}" for line in lines)
             raise RunError(
-                f"{folder} holds a study that differs from the one given:\n{changed}\n"
+                f"{folder} holds a {Path(name).stem} that differs from the one given:\n{changed}\n"
                 "Undo the change to resume, or give another run folder."
             )
-    elif any(entry.name != LOCK and not entry.name.startswith(f".{STUDY}.") for entry in folder.iterdir()):
+    elif any(entry.name != LOCK and not entry.name.startswith(f".{name}.") for entry in folder.iterdir()):
         # Beside the lock there may be what a controller killed in its first second was writing.
-        raise RunError(f"{folder} is not empty and has no {STUDY}, so it is not a run. Give a new folder.")
+        raise RunError(f"{folder} is not empty and has no {name}, so it is not such a run. Give a new folder.")
 
 
-def settle(folder: Path, config: StudyConfig) -> None:
-    """Make `folder` the run of `config`; what a resumed study may change (`FREE`) is written anew.
+def settle(folder: Path, config: StudyConfig | ComparisonConfig) -> None:
+    """Make `folder` the run of `config`; what a resumed run may change (`FREE`) is written anew.
 
     Raises:
         RunError: as `check`, or the folder cannot be written.
     """
     check(folder, config)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_atomically(folder / STUDY, text)
+    write_atomically(folder / file_of(config), text)
 
 
-def identity(config: StudyConfig) -> str:
-    """Names a study by all that may not change."""
+def file_of(config: StudyConfig | ComparisonConfig) -> str:
+    """The name of the file that says what a run is of."""
+    return COMPARISON if isinstance(config, ComparisonConfig) else STUDY
+
+
+def stored(folder: Path) -> StudyConfig | ComparisonConfig:
+    """What the run in `folder` is of.
+
+    Raises:
+        RunError: it is no run.
+        ConfigurationError: its file is damaged.
+    """
+    if (folder / COMPARISON).is_file():
+        return loader.load(folder / COMPARISON, ComparisonConfig)
+    if (folder / STUDY).is_file():
+        return loader.load(folder / STUDY, StudyConfig)
+    raise RunError(f"{folder} has no {STUDY} and no {COMPARISON}, so it is not a run. Give the folder of a run.")
+
+
+def identity(config: StudyConfig | ComparisonConfig) -> str:
+    """Names a study or a comparison by all that may not change."""
     fixed = {key: text for key, text in _flat(config.model_dump(mode="json")).items() if not _is_free(key)}
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def differences(stored: StudyConfig, given: StudyConfig) -> list[str]:
+def differences(stored: StudyConfig | ComparisonConfig, given: StudyConfig | ComparisonConfig) -> list[str]:
     """One line per setting that differs and may not: its dotted key, the stored value and the given one."""
     old, new = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
     keys = [key for key in {**old, **new} if not _is_free(key)]

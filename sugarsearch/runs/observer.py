@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from sugarsearch.config.comparison import ComparisonConfig
     from sugarsearch.config.schema import StudyConfig
     from sugarsearch.runs.results import StudyResult
 
@@ -32,8 +33,8 @@ class StudyProgress:
 class Observer(Protocol):
     """Called by the study in its own thread; must return soon and not raise."""
 
-    def started(self, config: StudyConfig, folder: Path, resumed: int) -> None:
-        """The study begins; `resumed` candidates are known from before."""
+    def started(self, config: StudyConfig | ComparisonConfig, folder: Path, resumed: int) -> None:
+        """The study or comparison begins; `resumed` candidates are known from before."""
 
     def progress(self, progress: StudyProgress) -> None:
         """A batch of candidates was told."""
@@ -42,13 +43,13 @@ class Observer(Protocol):
         """`done` of `total` jobs of stage `name` ("screening", "rerun", "tuning", "final") are finished."""
 
     def finished(self, result: StudyResult) -> None:
-        """The study has ended and its results are written."""
+        """It has ended and its results are written."""
 
 
 class Silent:
     """The observer that says nothing."""
 
-    def started(self, config: StudyConfig, folder: Path, resumed: int) -> None: ...
+    def started(self, config: StudyConfig | ComparisonConfig, folder: Path, resumed: int) -> None: ...
 
     def progress(self, progress: StudyProgress) -> None: ...
 

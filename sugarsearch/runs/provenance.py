@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
 from sugarsearch.runs.folder import identity
@@ -28,7 +29,7 @@ class Provenance:
 
     Attributes:
         run: names this run; the database carries it too, so that another run's is told apart.
-        study: `folder.identity` of its study.
+        study: `folder.identity` of its study or comparison.
         versions: of the packages that its results may hang on, and of Python (major.minor).
         data: fingerprint of the training and validation data.
         changes: every change of versions or data that the run went on with:
@@ -56,12 +57,12 @@ class Provenance:
         write_atomically(folder / RUN, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
-def settled(folder: Path, config: StudyConfig, data: str, allow_changes: bool) -> Provenance:
+def settled(folder: Path, config: StudyConfig | ComparisonConfig, data: str, allow_changes: bool) -> Provenance:
     """What the run in `folder` was made with, or is being begun with now; nothing is written.
 
     Args:
         folder: the run folder; one without `run.json` is begun now.
-        config: the study.
+        config: the study or comparison.
         data: fingerprint of the training and validation data as they are.
         allow_changes: go on where versions or data have changed; the changes are then noted.
 
@@ -73,7 +74,7 @@ def settled(folder: Path, config: StudyConfig, data: str, allow_changes: bool) -
     if before is None:
         return now
     if before.study != now.study and before.versions["sugarsearch"] == now.versions["sugarsearch"]:
-        message = f"{folder}: study.yaml is no longer the study that the run was begun with. Give another run folder."
+        message = f"{folder}: its YAML file is no longer what the run was begun with. Give another run folder."
         raise RunError(message)
     differences = _differences(before, now)
     if differences and not allow_changes:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from sugarsearch.errors import RunError
 from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.table import FinalTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class StudyResult:
     the packages that matter and `device` where it ran; `seconds` of wall time in the sitting that ended it;
     `note` says what kept the study from being whole (a time limit), empty otherwise. `activity` holds, for each row
     of `final` in its order, the shares `dead_units` and `sparsity` after each epoch.
+
+    A comparison's outcome is one too: its `config` has no search, and its `screening` is empty.
     """
 
     study: str
@@ -88,6 +91,21 @@ class StudyResult:
     seconds: float
     note: str = ""
     activity: list[dict[str, list[float]]] = dataclasses.field(default_factory=list)
+
+    @property
+    def table(self) -> FinalTable | None:
+        """The final table, if it was made."""
+        return None if self.final is None else FinalTable.from_json(self.final)
+
+    @property
+    def is_search(self) -> bool:
+        """Whether candidates were looked for; else given surrogates were compared."""
+        return "search" in self.config
+
+    @property
+    def is_of_family(self) -> bool:
+        """Whether the candidates were members of one family."""
+        return self.is_search and self.config["space"]["template"] == "family"
 
     @property
     def ranking(self) -> list[ScreeningRow]:

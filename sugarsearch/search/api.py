@@ -14,7 +14,8 @@ from torch import nn
 
 from sugarsearch.catalog import Catalogue
 from sugarsearch.config import loader, yamlfile
-from sugarsearch.config.schema import ExecutionConfig, FinalConfig, Recipe, SearchConfig, SearchSpace, StudyConfig
+from sugarsearch.config.schema import ExecutionConfig, Recipe, SearchConfig, SearchSpace, StudyConfig
+from sugarsearch.config.verdict import FinalConfig
 from sugarsearch.data.splits import Split, tensor_split
 from sugarsearch.errors import UnknownNameError
 from sugarsearch.evaluation.executor import InlineExecutor

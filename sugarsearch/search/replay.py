@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sugarsearch.config import loader
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
 from sugarsearch.evaluation.jobs import FINAL, VALIDATION
@@ -15,17 +14,20 @@ from sugarsearch.evaluation.records import Record, RecordLog
 from sugarsearch.evaluation.replay import LogExecutor, MissingRecordsError
 from sugarsearch.runs import folder as run_folder
 from sugarsearch.runs import provenance
+from sugarsearch.runs.comparison import compared
 from sugarsearch.runs.observer import Silent
+from sugarsearch.runs.provenance import Provenance
 from sugarsearch.runs.results import ScreeningRow, StudyResult
+from sugarsearch.runs.session import outcome
 from sugarsearch.search.batch import confirm
 from sugarsearch.search.database import mirror
 from sugarsearch.search.samplers import make_sampler
-from sugarsearch.search.study import TEST, Screening, outcome, queue_of, quiet_optuna, screened, shortened, time_over
-from sugarsearch.verdict.final import final_table
+from sugarsearch.search.study import Screening, queue_of, quiet_optuna, screened, shortened, time_over
+from sugarsearch.verdict.final import comparison_table, final_table
 
 
 def recomputed(folder: Path) -> StudyResult:
-    """What the study in run folder `folder` found, from its `records.jsonl` and `study.yaml`.
+    """What the run in `folder` found, from its `records.jsonl` and its study or comparison alone.
 
     Candidates are proposed again, and every stage asks the records in place of a trainer. `seconds` is 0.
 
@@ -33,21 +35,21 @@ def recomputed(folder: Path) -> StudyResult:
         RunError: no run, damaged, or without records that the verdict needs (the text says of which stage).
         NothingFinishedError: every candidate failed.
     """
-    if not (folder / run_folder.STUDY).is_file():
-        raise RunError(f"{folder} has no {run_folder.STUDY}, so it is not a run. Give the folder of a run.")
-    config = loader.load(folder / run_folder.STUDY, StudyConfig)
+    config = run_folder.stored(folder)
     log = RecordLog(folder / run_folder.RECORDS)
     records = log.load()
     origin = provenance.load(folder)
-    versions = origin.versions if origin else provenance.versions()
     executor = LogExecutor(config.recipe, records)
+    rows, note = list[ScreeningRow](), ""
     try:
-        rows, note = _screening(config, executor, log, records)
-        final = final_table(executor.evaluate, screened(rows), config, scoring=_scoring(records))
+        if isinstance(config, StudyConfig):
+            rows, note = _screening(config, executor, log, records)
+            final = final_table(executor.evaluate, screened(rows), config, scoring=_scoring(records))
+        else:
+            final = comparison_table(executor.evaluate, compared(config), config, scoring=_scoring(records))
     except MissingRecordsError as error:
-        raise RunError(_refusal(folder, error, versions)) from None
-    note = "; ".join(filter(None, (note, origin.caution if origin else "")))
-    return outcome(config, folder, rows, final, records, versions, note, 0.0)
+        raise RunError(_refusal(folder, error, origin)) from None
+    return outcome(config, folder, rows, final, records, origin, note, 0.0)
 
 
 def _screening(
@@ -71,17 +73,17 @@ def _screening(
 
 
 def _scoring(records: Sequence[Record]) -> str | None:
-    """What the run's final runs were scored on; searches from Python have the validation split alone."""
-    scorings = {record.job.scoring for record in records if record.job.stage == FINAL}
-    return None if scorings == {VALIDATION} else TEST
+    """What the run's final runs were scored on; from Python that may be the validation split, or tensors."""
+    scorings = {record.job.scoring for record in records if record.job.stage == FINAL} - {VALIDATION}
+    return min(scorings, default=None)
 
 
-def _refusal(folder: Path, error: MissingRecordsError, versions: dict[str, str]) -> str:
+def _refusal(folder: Path, error: MissingRecordsError, origin: Provenance | None) -> str:
     text = (
         f"{folder} has no verdict yet: {error}.\nNothing is trained here. Give the command that began the run, and it "
         "goes on from where it is."
     )
-    here = provenance.versions()
+    here, versions = provenance.versions(), origin.versions if origin else {}
     changed = [
         f"{name} {old} became {here.get(name, 'none')}" for name, old in versions.items() if old != here.get(name)
     ]

@@ -8,28 +8,24 @@ are not run again. So a study whose database is lost is rebuilt on the way.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import optuna
 
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError
-from sugarsearch.evaluation.bench import resolve_device
-from sugarsearch.evaluation.executor import Executor, ProcessExecutor, Workload
+from sugarsearch.evaluation.executor import Executor, ProcessExecutor
 from sugarsearch.evaluation.jobs import SCREENING
-from sugarsearch.evaluation.records import Record, RecordLog, Status
+from sugarsearch.evaluation.records import Status
 from sugarsearch.runs import folder as run_folder
-from sugarsearch.runs import provenance
-from sugarsearch.runs.activity import activity_of
 from sugarsearch.runs.observer import Observer, Silent, StudyProgress
 from sugarsearch.runs.results import ScreeningRow, StudyResult, counts, ranked
+from sugarsearch.runs.session import TEST, MakeExecutor, outcome, refuse_unusable, session
 from sugarsearch.search import trials
 from sugarsearch.search.batch import Batch, Candidate, confirm, jobs_of
 from sugarsearch.search.database import Mirror, mirror
@@ -38,13 +34,7 @@ from sugarsearch.search.samplers import ProposingSampler, SpaceExhaustedError, m
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict.arms import Screened
-from sugarsearch.verdict.final import FinalTable, final_table
-from sugarsearch.verdict.test_data import OPEN, require
-
-MakeExecutor = Callable[[Workload, RecordLog], AbstractContextManager[Executor]]
-
-TEST: Final = OPEN
-"""The scoring of final runs that opens the data set's test split, in the worker that needs it."""
+from sugarsearch.verdict.final import final_table
 
 
 def run_study(
@@ -75,54 +65,19 @@ def run_study(
     started, folder, observer = time.monotonic(), Path(folder), observer or Silent()
     # What can be refused is refused before there is a folder, and before the hours that screening may take.
     sampler = make_sampler(config.space, config.search, queue_of(config))
-    resolve_device(config.execution.device)
-    if final_scoring == TEST:
-        require(config.recipe.data)
-    with run_folder.held(folder), quiet_optuna():
-        run_folder.check(folder, config)
-        log = RecordLog(folder / run_folder.RECORDS)
-        workload = Workload(config.recipe, config.execution, config.search.trial_time_limit)
-        with make_executor(workload, log) as executor:
-            origin = provenance.settled(folder, config, executor.fingerprint(), allow_changes)
-            run_folder.settle(folder, config)
-            origin.save(folder)
-            verify = partial(confirm, config=config, log=log)
-            with mirror(folder / run_folder.DATABASE, config.name, origin.run, verify) as database:
-                rows, note = Screening(config, folder, observer, executor, database, sampler).run()
-            final = final_table(
-                executor.evaluate, screened(rows), config, scoring=final_scoring, on_stage=observer.stage
-            )
-        note = "; ".join(filter(None, (note, origin.caution)))
-        result = outcome(config, folder, rows, final, log.load(), origin.versions, note, time.monotonic() - started)
+    refuse_unusable(config, final_scoring)
+    limit = config.search.trial_time_limit
+    with quiet_optuna(), session(config, folder, make_executor, allow_changes, limit) as at:
+        verify = partial(confirm, config=config, log=at.log)
+        with mirror(folder / run_folder.DATABASE, config.name, at.origin.run, verify) as database:
+            rows, note = Screening(config, folder, observer, at.executor, database, sampler).run()
+        final = final_table(
+            at.executor.evaluate, screened(rows), config, scoring=final_scoring, on_stage=observer.stage
+        )
+        result = outcome(config, folder, rows, final, at.log.load(), at.origin, note, time.monotonic() - started)
         result.save(folder / run_folder.RESULTS)
-        shutil.rmtree(log.checkpoints, ignore_errors=True)
     observer.finished(result)
     return result
-
-
-def outcome(
-    config: StudyConfig,
-    folder: Path,
-    rows: list[ScreeningRow],
-    final: FinalTable,
-    records: Sequence[Record],
-    versions: dict[str, str],
-    note: str,
-    seconds: float,
-) -> StudyResult:
-    """The result of a study that has ended."""
-    return StudyResult(
-        study=config.name,
-        folder=str(folder),
-        config=config.model_dump(mode="json"),
-        screening=rows,
-        final=final.to_json(),
-        versions=versions,
-        device=records[-1].device,
-        seconds=seconds,
-        note=note,
-        activity=activity_of(final.rows, records),
-    )
 
 
 class Screening:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
-from sugarsearch.config.schema import SearchSpace, StudyConfig
+from sugarsearch.config.ablation import Ablation
+from sugarsearch.config.schema import Recipe, SearchSpace, StudyConfig
+from sugarsearch.config.verdict import VerdictConfig
 from sugarsearch.errors import AdmissionError, UsageError
 from sugarsearch.nn.admission import admit
 from sugarsearch.symbolic.grammar import Grammar
@@ -22,6 +24,28 @@ _RANDOM_TRIES: Final = 300
 RELU: Final = named_surrogate("relu")
 
 Against = Literal["relu", "unit", "random"]
+
+_BY_ABLATION: Final[Mapping[Ablation, str]] = {"adam": "by Adam", "grafted": "grafted"}
+
+
+class Experiment(Protocol):
+    """What a verdict is asked of: a study, or a comparison."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How all arms are trained, but for ablations."""
+
+    @property
+    def space(self) -> SearchSpace | None:
+        """Where random g's come from; None: there are none."""
+
+    @property
+    def seed(self) -> int:
+        """What all seeds come from."""
+
+    @property
+    def final(self) -> VerdictConfig:
+        """Budgets, controls and ablations."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +65,21 @@ class Entrant:
         surrogate: what is trained.
         role: "finalist" or "control".
         title: what it is called beside the others.
+        ablation: what is changed of the recipe's update.
         against: of a finalist: the entrants that it is compared with.
     """
 
     surrogate: Surrogate
     role: str
     title: str
+    ablation: Ablation = ""
     against: dict[Against, Entrant] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Tells it from all others of its table."""
+        label = label_of(self.surrogate)
+        return f"{label} {_BY_ABLATION[self.ablation]}" if self.ablation else label
 
 
 def label_of(surrogate: Surrogate) -> str:
@@ -59,9 +91,9 @@ def label_of(surrogate: Surrogate) -> str:
     return f"{surrogate.scale:.4g} * ({surrogate.label})"
 
 
-def controls_of(study: StudyConfig) -> list[Surrogate]:
-    """ReLU, the study's own controls, and B-SiLU unless one of those is a B-SiLU."""
-    given = [named_surrogate(text) for text in study.final.controls]
+def controls_of(experiment: Experiment) -> list[Surrogate]:
+    """ReLU, the experiment's own controls, and B-SiLU unless one of those is a B-SiLU."""
+    given = [named_surrogate(text) for text in experiment.final.controls]
     if not any(control.name == "b_silu" for control in given):
         given.append(named_surrogate("b_silu"))
     return [RELU, *(control for control in given if not is_relu(control))]
@@ -79,22 +111,30 @@ def to_rerun(screened: Sequence[Screened], study: StudyConfig) -> list[Screened]
     return found[: study.final.rerun.candidates]
 
 
-def entrants(finalists: Sequence[Surrogate], screened: Sequence[Screened], study: StudyConfig) -> list[Entrant]:
-    """Finalists, then controls; what is the same function at the same scale stands once.
+def entrants(
+    finalists: Mapping[str, Surrogate], experiment: Experiment, candidates: Collection[str] = ()
+) -> list[Entrant]:
+    """Finalists, then controls, then ablations; what is the same function at the same scale stands once.
 
     The first control is ReLU. Each finalist is also there at unit gain, unless that is its own, and has beside it a
-    random g of its gain that was no candidate, unless the space holds none.
+    random g of its gain, unless there is no space or it holds none.
+
+    Args:
+        finalists: by title.
+        experiment: for its controls, its space and its seed.
+        candidates: identities that a random g must not have.
     """
-    table: dict[tuple[str, str], Entrant] = {}
+    table: dict[tuple[str, str, Ablation], Entrant] = {}
 
-    def enter(surrogate: Surrogate, role: str, title: str) -> Entrant:
-        key = surrogate.identity, f"{surrogate.scale:.9g}"
-        return table.setdefault(key, Entrant(surrogate, role, title))
+    def enter(surrogate: Surrogate, role: str, title: str, ablation: Ablation = "") -> Entrant:
+        key = surrogate.identity, f"{surrogate.scale:.9g}", ablation
+        return table.setdefault(key, Entrant(surrogate, role, title, ablation))
 
-    found = [enter(g, "finalist", title) for g, title in zip(finalists, _titles(finalists), strict=True)]
-    relu, *_ = [enter(g, "control", label_of(g)) for g in controls_of(study)]
-    known = {candidate.surrogate.identity for candidate in screened} | {identity for identity, _ in table}
-    shape = _random_shape(study, known, max(g.gain for g in finalists)) if finalists else None
+    entered = [enter(g, "finalist", title) for title, g in finalists.items() if not is_relu(g)]
+    found = list({id(one): one for one in entered}.values())
+    relu, *_ = [enter(g, "control", label_of(g)) for g in controls_of(experiment)]
+    known = {*candidates, *(identity for identity, *_ in table)}
+    shape = _random_shape(experiment, known, max(one.surrogate.gain for one in found)) if found else None
     for finalist in found:
         finalist.against["relu"] = relu
         gain = finalist.surrogate.gain
@@ -104,23 +144,31 @@ def entrants(finalists: Sequence[Surrogate], screened: Sequence[Screened], study
         if shape is not None:
             scaled = dataclasses.replace(shape, scale=shape.scale * gain)
             finalist.against["random"] = enter(scaled, "control", f"random g of gain {gain:.3g}")
+    for ablation in experiment.final.ablations:
+        # Grafted, ReLU is itself.
+        for arm in (relu, *found) if ablation == "adam" else found:
+            enter(arm.surrogate, "ablation", f"{arm.title} {_BY_ABLATION[ablation]}", ablation)
     return list(table.values())
 
 
-def _titles(finalists: Sequence[Surrogate]) -> list[str]:
-    """What finalists are called: their names, where they have one, after their role."""
+def titles_of(finalists: Sequence[Surrogate]) -> dict[str, Surrogate]:
+    """What finalists of a search are called: their names, where they have one, after their role."""
     roles = ["found"] if len(finalists) == 1 else [f"found {rank}" for rank in range(1, len(finalists) + 1)]
     alone = "best found" if len(finalists) == 1 else ""
-    return [f"{role}: {label_of(g)}" if g.name else alone or role for role, g in zip(roles, finalists, strict=True)]
+    return {
+        (f"{role}: {label_of(g)}" if g.name else alone or role): g for role, g in zip(roles, finalists, strict=True)
+    }
 
 
-def _random_shape(study: StudyConfig, known: set[str], largest_gain: float) -> Surrogate | None:
-    """A random g of the study's space at unit gain, by the study's seed: none of `known`, and fit for training."""
-    rng = np.random.default_rng([study.search.seed, *b"random control"])
-    grammar = Grammar(study.space)
+def _random_shape(experiment: Experiment, known: Collection[str], largest_gain: float) -> Surrogate | None:
+    """A random g of the space at unit gain, by the experiment's seed: none of `known`, and fit for training."""
+    if experiment.space is None:
+        return None
+    rng = np.random.default_rng([experiment.seed, *b"random control"])
+    grammar = Grammar(experiment.space)
     for _ in range(_RANDOM_TRIES):
         try:
-            drawn = _member(grammar, study.space, rng).at_unit_gain()
+            drawn = _member(grammar, experiment.space, rng).at_unit_gain()
             admit(dataclasses.replace(drawn, scale=drawn.scale * max(largest_gain, 1.0)))
         except (AdmissionError, UsageError):
             continue

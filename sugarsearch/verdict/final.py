@@ -1,132 +1,31 @@
-"""The verdict's table: the best candidates run again, then finalists and controls, each at its own best rate."""
+"""The verdict's stages: candidates run again, then finalists and controls tuned and run, each at its own best rate."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError
 from sugarsearch.evaluation.jobs import VALIDATION
-from sugarsearch.verdict.arms import RELU, Entrant, Screened, entrants, is_relu, label_of, to_rerun
+from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.arms import (
+    RELU,
+    Entrant,
+    Experiment,
+    Screened,
+    entrants,
+    is_relu,
+    label_of,
+    titles_of,
+    to_rerun,
+)
 from sugarsearch.verdict.judgement import Contender, Optimism, Verdict, judge
-from sugarsearch.verdict.stages import Evaluate, OnStage, Runner, Scores, Sweep, mean_of
-from sugarsearch.verdict.statistics import Difference, Summary, difference, pairing_helps, summarise
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One row of the table: a surrogate with its sweep on validation data and its final runs.
-
-    Attributes:
-        label: for people; see `label_of`.
-        role: "finalist" or "control".
-        surrogate: `Surrogate.to_json()` of what was trained.
-        formula: g with all numbers.
-        gain, at_zero: of g as trained.
-        tuning: mean validation accuracy by learning rate.
-        learning_rate: the best of them.
-        scores: accuracy of the final runs by replicate.
-        summary: of `scores`.
-        difference: to ReLU, not corrected; None for ReLU itself and where there is none to compare with.
-        faults: final runs left out because the machine failed.
-        title: what the arm is in this table, such as "best found"; empty in files of earlier versions.
-    """
-
-    label: str
-    role: str
-    surrogate: dict[str, Any]
-    formula: str
-    gain: float
-    at_zero: float
-    tuning: dict[str, float]
-    learning_rate: float
-    scores: dict[str, float]
-    summary: Summary
-    difference: Difference | None
-    faults: int
-    title: str = ""
-
-    @property
-    def sweep_end(self) -> str | None:
-        """ "smallest" or "largest", if the best rate is that of the sweep: a wider one may favour this arm."""
-        rates = sorted(map(float, self.tuning))
-        if len(rates) > 1 and self.learning_rate == rates[0]:
-            return "smallest"
-        return "largest" if len(rates) > 1 and self.learning_rate == rates[-1] else None
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Arm:
-        """The arm that `dataclasses.asdict` wrote."""
-        difference = value["difference"]
-        return cls(
-            **{
-                **value,
-                "summary": Summary(**value["summary"]),
-                "difference": None if difference is None else Difference(**difference),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Rerun:
-    """A candidate of the re-run, or ReLU beside them.
-
-    Attributes:
-        label, surrogate: as in `Arm`.
-        learning_rate: its best of the screening.
-        screening: its score there; None where ReLU was no candidate.
-        scores: validation accuracy by replicate.
-    """
-
-    label: str
-    surrogate: dict[str, Any]
-    learning_rate: float
-    screening: float | None
-    scores: dict[str, float]
-
-
-@dataclass(frozen=True)
-class FinalTable:
-    """Arms, best mean first, and what may be said of the finalists.
-
-    Attributes:
-        rows: the arms.
-        winner: the verdict's sentence, or why there is none.
-        scored_on: "test" or "validation".
-        collapse_below: accuracy at or below which a run counts as collapsed.
-        verdict: None where no finalist can be compared with ReLU, and in files of earlier versions.
-        rerun: who was run again, best mean first.
-        optimism: of the re-run, for the finalist of the verdict.
-    """
-
-    rows: list[Arm]
-    winner: str
-    scored_on: str
-    collapse_below: float
-    verdict: Verdict | None = None
-    rerun: list[Rerun] = field(default_factory=list)
-    optimism: Optimism | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, fit for `json.dump`."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> FinalTable:
-        """The table that `to_json` wrote, in this version or one before verdicts."""
-        verdict, optimism = value.get("verdict"), value.get("optimism")
-        return cls(
-            **{
-                **value,
-                "rows": [Arm.from_json(row) for row in value["rows"]],
-                "verdict": None if verdict is None else Verdict.from_json(verdict),
-                "rerun": [Rerun(**row) for row in value.get("rerun", ())],
-                "optimism": None if optimism is None else Optimism(**optimism),
-            }
-        )
+from sugarsearch.verdict.pairs import pairs_of
+from sugarsearch.verdict.stages import Evaluate, OnStage, Point, Runner, Scores, Sweep, mean_of
+from sugarsearch.verdict.statistics import difference, pairing_helps, summarise
+from sugarsearch.verdict.table import Arm, FinalTable, Rerun
 
 
 @dataclass
@@ -165,28 +64,53 @@ def final_table(
     Raises:
         NothingFinishedError: no final run of any arm gave a score.
     """
-    runner = Runner(evaluate, study, on_stage or (lambda name, done, total: None))
+    runner = Runner(evaluate, study, on_stage)
     finalists, rerun = _rerun(runner, screened, study)
-    arms = entrants([finalist.surrogate for finalist in finalists], screened, study)
-    sweeps = runner.tune([arm.surrogate for arm in arms])
+    candidates = {candidate.surrogate.identity for candidate in screened}
+    arms = entrants(titles_of([finalist.surrogate for finalist in finalists]), study, candidates)
+    return _table(runner, arms, study, scoring, rerun)
+
+
+def comparison_table(
+    evaluate: Evaluate,
+    surrogates: Mapping[str, Surrogate],
+    comparison: ComparisonConfig,
+    *,
+    scoring: str | None,
+    on_stage: OnStage | None = None,
+) -> FinalTable:
+    """Tune and run given surrogates, by title, and every control, with the same budget; see `final_table`.
+
+    Raises:
+        NothingFinishedError: no final run of any arm gave a score.
+    """
+    runner = Runner(evaluate, comparison, on_stage)
+    return _table(runner, entrants(surrogates, comparison), comparison, scoring, [])
+
+
+def _table(
+    runner: Runner, arms: Sequence[Entrant], experiment: Experiment, scoring: str | None, rerun: list[Rerun]
+) -> FinalTable:
+    sweeps = runner.tune(arms)
     runs = _final_runs(runner, arms, sweeps, scoring)
-    collapse_below = study.final.collapse_below or collapse_limit(runner.chance)
-    relu = next(run for run in runs if is_relu(run.entrant.surrogate))
+    collapse_below = experiment.final.collapse_below or collapse_limit(runner.chance)
+    relu = next(run for run in runs if _is_plain_relu(run.entrant))
     paired = pairing_helps([run.scores for run in runs if run.scores])
-    rows = [_arm(run, relu, collapse_below, study.final.replicates, paired) for run in runs if run.scores]
+    rows = [_arm(run, relu, collapse_below, experiment.final.replicates, paired) for run in runs if run.scores]
     if not rows:
         raise NothingFinishedError("no run of the final table finished; the records say why.")
     rows.sort(key=lambda row: -row.summary.mean)
     found = [run for run in runs if run.entrant.role == "finalist"]
-    verdict = judge(_contenders(runner, found, runs, relu, paired))
+    verdicts = judge(_contenders(runner, found, runs, relu, paired))
     return FinalTable(
         rows,
-        verdict.sentence if verdict else _no_verdict(rows, bool(found)),
+        verdicts[0].sentence if verdicts else _no_verdict(rows, bool(found)),
         "validation" if scoring in (None, VALIDATION) else "test",
         collapse_below,
-        verdict,
+        verdicts,
+        pairs_of([(run.entrant, run.scores) for run in runs], paired),
         rerun,
-        None if verdict is None else _optimism(verdict, rerun, rows),
+        _optimism(verdicts[0], rerun, rows) if verdicts else None,
     )
 
 
@@ -204,17 +128,17 @@ def _rerun(runner: Runner, screened: Sequence[Screened], study: StudyConfig) -> 
     relu = next((candidate for candidate in screened if is_relu(candidate.surrogate)), None)
     # Where ReLU was no candidate, the best of the screening's rates is looked for here.
     rates = (relu.learning_rate,) if relu else study.search.learning_rates
-    points = [*((c.surrogate, c.learning_rate) for c in candidates), *((RELU, rate) for rate in rates)]
+    points = [*(Point(c.surrogate, c.learning_rate) for c in candidates), *(Point(RELU, rate) for rate in rates)]
     screening = [*(c.score for c in candidates), *(relu.score if relu else None for _ in rates)]
-    scores = runner.rerun(points)
+    scores = runner.rerun(points, study.final.rerun.replicates)
     means = [mean_of(runs, runner.chance) for runs in scores]
     order = sorted(range(len(candidates)), key=lambda index: -means[index])
     beside = max(range(len(candidates), len(points)), key=lambda index: means[index])
     rows = [
         Rerun(
-            label_of(points[index][0]),
-            points[index][0].to_json(),
-            points[index][1],
+            label_of(points[index].surrogate),
+            points[index].surrogate.to_json(),
+            points[index].learning_rate,
             screening[index],
             {str(replicate): score for replicate, score in sorted(scores[index].items())},
         )
@@ -225,11 +149,11 @@ def _rerun(runner: Runner, screened: Sequence[Screened], study: StudyConfig) -> 
 
 def _final_runs(runner: Runner, arms: Sequence[Entrant], sweeps: Sequence[Sweep], scoring: str | None) -> list[_Runs]:
     """Every arm at its best rate; finalists and ReLU at their second best too, see `Contender.against`."""
-    points = [(arm.surrogate, sweep.best) for arm, sweep in zip(arms, sweeps, strict=True)]
+    points = [Point(arm.surrogate, sweep.best, arm.ablation) for arm, sweep in zip(arms, sweeps, strict=True)]
     seconds = {
-        index: (arm.surrogate, sweep.second)
+        index: Point(arm.surrogate, sweep.second)
         for index, (arm, sweep) in enumerate(zip(arms, sweeps, strict=True))
-        if sweep.second is not None and (arm.role == "finalist" or is_relu(arm.surrogate))
+        if sweep.second is not None and (arm.role == "finalist" or _is_plain_relu(arm))
     }
     finals = runner.final([*points, *seconds.values()], scoring)
     runs = [_Runs(arm, sweep, scores) for arm, sweep, scores in zip(arms, sweeps, finals[: len(arms)], strict=True)]
@@ -238,10 +162,14 @@ def _final_runs(runner: Runner, arms: Sequence[Entrant], sweeps: Sequence[Sweep]
     return runs
 
 
+def _is_plain_relu(arm: Entrant) -> bool:
+    return is_relu(arm.surrogate) and not arm.ablation
+
+
 def _arm(run: _Runs, relu: _Runs, collapse_below: float, replicates: int, paired: bool) -> Arm:
     surrogate = run.entrant.surrogate
     return Arm(
-        label=label_of(surrogate),
+        label=run.entrant.label,
         role=run.entrant.role,
         surrogate=surrogate.to_json(),
         formula=surrogate.formula,
@@ -254,6 +182,7 @@ def _arm(run: _Runs, relu: _Runs, collapse_below: float, replicates: int, paired
         difference=None if run is relu else difference(run.scores, relu.scores, paired),
         faults=replicates - len(run.scores),
         title=run.entrant.title,
+        ablation=run.entrant.ablation,
     )
 
 
@@ -263,7 +192,7 @@ def _contenders(
     """Finalists with their controls; each and ReLU are also run at the other's best rate, if they were not."""
     pairs = [(own, other.sweep.best) for run in found for own, other in ((run, relu), (relu, run))]
     missing = [(run, rate) for run, rate in pairs if rate not in run.sweep.scores]
-    extra = runner.tuned([(run.entrant.surrogate, rate) for run, rate in missing]) if missing else []
+    extra = runner.tuned([Point(run.entrant.surrogate, rate) for run, rate in missing]) if missing else []
     added: dict[int, dict[float, Scores]] = {}
     for (run, rate), scores in zip(missing, extra, strict=True):
         added.setdefault(id(run), {})[rate] = scores
@@ -303,6 +232,6 @@ def _no_verdict(rows: Sequence[Arm], any_found: bool) -> str:
     reason = (
         "too few final runs finished to compare a finalist with ReLU"
         if any_found
-        else "the screening has no candidate beside the controls"
+        else "there is no surrogate beside the controls"
     )
     return f"No verdict: {reason}. {best.title} has the highest mean, {100 * best.summary.mean:.1f} %."

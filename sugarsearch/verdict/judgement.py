@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sugarsearch.config.schema import fewest_seeds
-from sugarsearch.verdict.arms import Against, Entrant, label_of
+from sugarsearch.config.verdict import fewest_seeds
+from sugarsearch.verdict.arms import Against, Entrant
 from sugarsearch.verdict.decision import KINDS, Row, Sign, decide
 from sugarsearch.verdict.stages import Scores, Sweep
 from sugarsearch.verdict.statistics import CONFIDENCE, Contrast, contrast, holm
@@ -78,8 +78,8 @@ class Verdict:
         sentence: the phrase with the finalist's name and the evidence.
         explanation: one sentence on what the phrase means.
         finalist: label of the finalist that is spoken of.
-        comparisons: of all finalists.
-        at_same_rate: of the finalist spoken of.
+        comparisons: with its controls; corrected for those of all finalists.
+        at_same_rate: where it and ReLU have one learning rate.
         detectable: the smallest true difference to ReLU that would have been seen, in accuracy.
         n: seeds of the comparison with ReLU.
     """
@@ -156,8 +156,8 @@ class Meeting:
     difference: Contrast
 
 
-def judge(contenders: Sequence[Contender]) -> Verdict | None:
-    """The verdict on the finalist of which most can be said; None where none can be compared with ReLU."""
+def judge(contenders: Sequence[Contender]) -> list[Verdict]:
+    """A verdict on each finalist that can be compared with ReLU, first the one of which most can be said."""
     found = [
         (contender, name, met)
         for contender in contenders
@@ -165,36 +165,36 @@ def judge(contenders: Sequence[Contender]) -> Verdict | None:
         if (met := contender.against(name)) is not None
     ]
     corrected = holm([met.difference.p for *_, met in found])
-    comparisons = [
+    compared = [
         (contender, _comparison(contender, name, met, p_holm, level))
         for (contender, name, met), (p_holm, level) in zip(found, corrected, strict=True)
     ]
-    needed = fewest_seeds(max(len(contenders), 1))
     verdicts = []
     for contender in contenders:
-        own = {comparison.control: comparison for owner, comparison in comparisons if owner is contender}
         raw = next((met.difference for owner, name, met in found if owner is contender and name == "relu"), None)
-        if raw is None:
-            continue
-        rates = _at_same_rates(contender)
-        signs: dict[Against, Sign] = {name: _sign(own.get(name), needed) for name in _ORDER}
-        # A lead at ReLU's own best rate is none that hangs on the rate.
-        leads = {rate.rate for rate in rates if rate.low > 0 and raw.n >= needed}
-        at_a_rate = bool(leads) and contender.relu_sweep.best not in leads
-        row = decide(signs["relu"], signs["unit"], signs["random"], at_a_rate)
-        everything = [comparison for _, comparison in comparisons]
-        verdicts.append((row, own["relu"].mean, _verdict(contender, row, own["relu"], everything, rates, raw)))
-    if not verdicts:
-        return None
-    return min(verdicts, key=lambda item: (KINDS.index(item[0].kind), -item[1]))[2]
+        if raw is not None:
+            own = [comparison for owner, comparison in compared if owner is contender]
+            verdicts.append(_verdict(contender, own, raw, len(contenders), len(compared)))
+    return sorted(verdicts, key=lambda verdict: (KINDS.index(verdict.kind), -verdict.comparisons[0].mean))
+
+
+def _row(contender: Contender, own: Sequence[Comparison], rates: Sequence[AtRate], finalists: int) -> Row:
+    """Of the decision table."""
+    needed = fewest_seeds(finalists)
+    against = {comparison.control: comparison for comparison in own}
+    signs: dict[Against, Sign] = {name: _sign(against.get(name), needed) for name in _ORDER}
+    # A lead at ReLU's own best rate is none that hangs on the rate.
+    leads = {rate.rate for rate in rates if rate.low > 0 and against["relu"].n >= needed}
+    at_a_rate = bool(leads) and contender.relu_sweep.best not in leads
+    return decide(signs["relu"], signs["unit"], signs["random"], at_a_rate)
 
 
 def _comparison(contender: Contender, name: Against, met: Meeting, p_holm: float, level: float) -> Comparison:
     made = met.difference
     low, high = made.interval(level)
     return Comparison(
-        arm=label_of(contender.entrant.surrogate),
-        against=label_of(contender.entrant.against[name].surrogate),
+        arm=contender.entrant.label,
+        against=contender.entrant.against[name].label,
         control=name,
         rate=met.rate,
         against_rate=met.against_rate,
@@ -229,19 +229,15 @@ def _at_same_rates(contender: Contender) -> list[AtRate]:
     ]
 
 
-def _verdict(
-    contender: Contender,
-    row: Row,
-    relu: Comparison,
-    comparisons: list[Comparison],
-    rates: list[AtRate],
-    raw: Contrast,
-) -> Verdict:
+def _verdict(contender: Contender, own: list[Comparison], raw: Contrast, finalists: int, compared: int) -> Verdict:
+    """Of `compared` comparisons of all `finalists`, its `own`; `raw` is that with ReLU, which comes first."""
+    relu, rates = own[0], _at_same_rates(contender)
+    row = _row(contender, own, rates, finalists)
     low, high = sorted((abs(relu.low), abs(relu.high)))
-    detectable = raw.detectable(len(comparisons))
+    detectable = raw.detectable(compared)
     phrase = row.phrase.format(low=points(low), high=points(high), n=relu.n, detectable=points(detectable))
     kind = "paired" if relu.paired else "unpaired"
-    corrected = f"; corrected for {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
+    corrected = f"; corrected for {compared} comparisons" if compared > 1 else ""
     doubt = ""
     if relu.against_rate != next(iter(contender.controls["relu"])):
         doubt = f" at its second best rate, {relu.against_rate:g},"
@@ -260,7 +256,7 @@ def _verdict(
         sentence=f"{contender.entrant.title}: {phrase} ({evidence}).",
         explanation=row.explanation,
         finalist=relu.arm,
-        comparisons=comparisons,
+        comparisons=own,
         at_same_rate=rates,
         detectable=detectable,
         n=relu.n,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
 
-from sugarsearch.config.schema import StudyConfig
+from sugarsearch.config.ablation import Ablation
 from sugarsearch.evaluation.jobs import FINAL, VALIDATION, Job, seed_of
 from sugarsearch.evaluation.records import MACHINE_FAULTS, Record
 from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.arms import Entrant, Experiment
 
 RERUN: Final = "rerun"
 TUNING: Final = "tuning"
@@ -21,8 +22,14 @@ Evaluate = Callable[[Sequence[Job]], Iterator[Record]]
 OnStage = Callable[[str, int, int], None]
 Scores = dict[int, float]
 """Accuracy by replicate; runs that the machine spoilt are left out."""
-Point = tuple[Surrogate, float]
-"""A surrogate at a learning rate."""
+
+
+class Point(NamedTuple):
+    """A surrogate at a learning rate, with what is changed of the recipe's update."""
+
+    surrogate: Surrogate
+    learning_rate: float
+    ablation: Ablation = ""
 
 
 @dataclass
@@ -56,21 +63,22 @@ class Sweep:
 class Runner:
     """Makes the jobs of each stage and collects their records."""
 
-    def __init__(self, evaluate: Evaluate, study: StudyConfig, on_stage: OnStage) -> None:
-        self._evaluate, self._study, self._on_stage = evaluate, study, on_stage
+    def __init__(self, evaluate: Evaluate, experiment: Experiment, on_stage: OnStage | None) -> None:
+        self._evaluate, self._experiment = evaluate, experiment
+        self._on_stage = on_stage or (lambda name, done, total: None)
         self.chance = 0.0
 
-    def rerun(self, points: Sequence[Point]) -> list[Scores]:
+    def rerun(self, points: Sequence[Point], replicates: int) -> list[Scores]:
         """Validation accuracy of each point on seeds that the screening has not used."""
-        return self._run(RERUN, points, self._study.final.rerun.replicates, VALIDATION)
+        return self._run(RERUN, points, replicates, VALIDATION)
 
-    def tune(self, surrogates: Sequence[Surrogate]) -> list[Sweep]:
-        """Validation accuracy by learning rate for each surrogate, extended where the best lies at an end."""
-        sweeps = [Sweep(self.chance) for _ in surrogates]
-        extensions = [{-1: 0, 1: 0} for _ in surrogates]
-        wanted = [(index, rate) for index in range(len(surrogates)) for rate in self._study.final.learning_rates]
+    def tune(self, arms: Sequence[Entrant]) -> list[Sweep]:
+        """Validation accuracy by learning rate for each arm, extended where the best lies at an end."""
+        sweeps = [Sweep(self.chance) for _ in arms]
+        extensions = [{-1: 0, 1: 0} for _ in arms]
+        wanted = [(index, rate) for index, arm in enumerate(arms) for rate in self._rates(arm)]
         while wanted:
-            points = [(surrogates[index], rate) for index, rate in wanted]
+            points = [Point(arms[index].surrogate, rate, arms[index].ablation) for index, rate in wanted]
             for (index, rate), scores in zip(wanted, self.tuned(points), strict=True):
                 sweeps[index].chance = self.chance
                 sweeps[index].scores[rate] = scores
@@ -82,13 +90,17 @@ class Runner:
                     wanted.append((index, beyond))
         return sweeps
 
+    def _rates(self, arm: Entrant) -> Sequence[float]:
+        final = self._experiment.final
+        return final.adam_learning_rates if arm.ablation == "adam" else final.learning_rates
+
     def tuned(self, points: Sequence[Point]) -> list[Scores]:
         """Validation accuracy of each point on the seeds of the sweeps."""
-        return self._run(TUNING, points, self._study.final.tuning_replicates, VALIDATION)
+        return self._run(TUNING, points, self._experiment.final.tuning_replicates, VALIDATION)
 
     def final(self, points: Sequence[Point], scoring: str | None) -> list[Scores]:
         """Accuracy of each point on seeds that nothing before has used; `scoring` is a job's, or None: validation."""
-        return self._run(FINAL, points, self._study.final.replicates, scoring or VALIDATION)
+        return self._run(FINAL, points, self._experiment.final.replicates, scoring or VALIDATION)
 
     def _run(self, stage: str, points: Sequence[Point], replicates: int, scoring: str) -> list[Scores]:
         jobs = [[self._job(point, stage, replicate, scoring) for replicate in range(replicates)] for point in points]
@@ -108,9 +120,9 @@ class Runner:
         return records
 
     def _job(self, point: Point, stage: str, replicate: int, scoring: str) -> Job:
-        surrogate, rate = point
-        seed = seed_of(self._study.search.seed, stage, replicate)
-        return Job(surrogate, rate, replicate, seed, self._study.recipe.epochs, stage, scoring)
+        seed = seed_of(self._experiment.seed, stage, replicate)
+        epochs = self._experiment.recipe.epochs
+        return Job(point.surrogate, point.learning_rate, replicate, seed, epochs, stage, scoring, point.ablation)
 
 
 def mean_of(scores: Scores, chance: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sugarsearch.config.schema import FAMILY_ERROR
+from sugarsearch.config.verdict import FAMILY_ERROR
 
 CONFIDENCE: Final = 1 - FAMILY_ERROR
 POWER: Final = 0.8

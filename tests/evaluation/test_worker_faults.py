@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from sugarsearch.errors import RunError, StoppedError
 from sugarsearch.evaluation import executor as executor_module
 from sugarsearch.evaluation import logged
 from sugarsearch.evaluation.executor import ProcessExecutor, Workload
-from sugarsearch.evaluation.jobs import Job
+from sugarsearch.evaluation.jobs import Job, Progress
 from sugarsearch.evaluation.records import RecordLog, Status
 from sugarsearch.evaluation.stop import Stop
 
@@ -302,10 +302,12 @@ def test_a_judge_hears_of_all_jobs_together_although_a_worker_dies_on_its_way_to
             (late,) = [worker for worker in executor._workers if not worker.progress]
             os.kill(late._process.pid, signal.SIGKILL)
 
+        def judge(progress: Sequence[Progress]) -> set[str]:
+            heard.append({p.job_id for p in progress})
+            return set()
+
         at_the_rung(executor, kill_the_other)
-        records = list(
-            executor.evaluate(jobs, lambda progress: heard.append({p.job_id for p in progress}) or set(), (1,))
-        )
+        records = list(executor.evaluate(jobs, judge, (1,)))
     assert {record.job.id: record.status for record in records} == {job.id: Status.COMPLETED for job in jobs}
     assert [record.status for record in log.load()].count(Status.INTERRUPTED) == 1
     assert heard == [{job.id for job in jobs}]

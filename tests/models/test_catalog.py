@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sugarsearch.config.schema import ModelConfig, OptionValue
+from sugarsearch.config.fields import OptionValue
+from sugarsearch.config.schema import ModelConfig
 from sugarsearch.errors import UnknownNameError, UsageError
 from sugarsearch.models.build import build, build_population, build_seeded
 from sugarsearch.models.catalog import MODELS, check_model

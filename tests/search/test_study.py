@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import NothingFinishedError, RunError, UsageError
 from sugarsearch.evaluation.executor import InlineExecutor
@@ -141,6 +142,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sugarsearch.config import loader
+from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.runs.observer import Silent
@@ -200,7 +202,7 @@ class Noting(Silent):
         self.hall: list[str] = []
         self.folder = Path()
 
-    def started(self, config: StudyConfig, folder: Path, resumed: int) -> None:
+    def started(self, config: StudyConfig | ComparisonConfig, folder: Path, resumed: int) -> None:
         self.resumed, self.folder = resumed, folder
 
     def progress(self, progress: StudyProgress) -> None:

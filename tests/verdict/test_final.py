@@ -17,7 +17,6 @@ from PIL import Image
 
 from sugarsearch.config.schema import (
     DataConfig,
-    FinalConfig,
     ModelConfig,
     ParameterRange,
     Recipe,
@@ -25,6 +24,7 @@ from sugarsearch.config.schema import (
     SearchSpace,
     StudyConfig,
 )
+from sugarsearch.config.verdict import FinalConfig
 from sugarsearch.errors import DataError, NothingFinishedError
 from sugarsearch.evaluation.jobs import Job, seed_of
 from sugarsearch.evaluation.records import Record, Status
@@ -34,7 +34,8 @@ from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 from sugarsearch.verdict import test_data
 from sugarsearch.verdict.arms import Screened
-from sugarsearch.verdict.final import Arm, FinalTable, collapse_limit, final_table
+from sugarsearch.verdict.final import collapse_limit, final_table
+from sugarsearch.verdict.table import Arm, FinalTable
 
 FINALIST = surrogate("sigmoid(4*x)").at_unit_gain()
 FOUND = FINALIST.label
@@ -226,7 +227,7 @@ def test_every_finalist_has_its_own_controls() -> None:
     shapes = {surrogate_of(rows[f"random g of gain {gain:.3g}"]).identity for gain in (first, second)}
     assert len(shapes) == 1
     assert table.verdict is not None
-    made = [(item.arm, item.control, item.against) for item in table.verdict.comparisons]
+    made = [(item.arm, item.control, item.against) for item in table.comparisons]
     titles = {row.label: title for title, row in rows.items()}
     assert {(titles[arm], control, titles[against]) for arm, control, against in made} == {
         (found, control, against)
@@ -235,7 +236,7 @@ def test_every_finalist_has_its_own_controls() -> None:
             ("relu", "relu"), ("unit", f"{found} at unit gain"), ("random", f"random g of gain {gain:.3g}")
         )
     }  # fmt: skip
-    worst = max(table.verdict.comparisons, key=lambda item: item.p)
+    worst = max(table.comparisons, key=lambda item: item.p)
     assert worst.p_holm >= worst.p
 
 
@@ -342,7 +343,7 @@ def test_without_a_finalist_there_is_no_verdict_and_it_says_why() -> None:
     table = final_table(Trainer({}), [Screened(surrogate("relu"), 0.01, 0.5)], study(), scoring=None)
     assert table.verdict is None
     assert table.optimism is None
-    assert table.winner.startswith("No verdict: the screening has no candidate beside the controls. ")
+    assert table.winner.startswith("No verdict: there is no surrogate beside the controls. ")
     assert rows_of(table).keys() == {"relu", B_SILU}
 
 

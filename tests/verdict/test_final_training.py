@@ -11,15 +11,14 @@ import torch
 from sugarsearch.config.schema import (
     DataConfig,
     ExecutionConfig,
-    FinalConfig,
     ModelConfig,
     OptimizerConfig,
     Recipe,
-    RerunConfig,
     SearchConfig,
     SearchSpace,
     StudyConfig,
 )
+from sugarsearch.config.verdict import FinalConfig, RerunConfig
 from sugarsearch.data.device import DeviceArrays, normalisation
 from sugarsearch.data.splits import training_split
 from sugarsearch.data.test_split import open_test

@@ -40,7 +40,7 @@ def contender(
     own = {rate: runs(mean, 50 + i, 3) for i, (rate, (mean, _)) in enumerate(rates.items())}
     relus = {rate: runs(mean, 70 + i, 3) for i, (rate, (_, mean)) in enumerate(rates.items())}
     return Contender(
-        Entrant(G, "finalist", "best found", {name: entrants[name] for name in made}),
+        Entrant(G, "finalist", "best found", against={name: entrants[name] for name in made}),
         {0.1: runs(0.0, 1, n)},
         {name: {0.1: runs(-lead, 2 + i, n)} for i, (name, lead) in enumerate(made.items())},
         Sweep(0.1, own),
@@ -49,9 +49,7 @@ def contender(
 
 
 def said(*contenders: Contender) -> Verdict:
-    verdict = judge(contenders)
-    assert verdict is not None
-    return verdict
+    return judge(contenders)[0]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +138,14 @@ def test_the_finalist_of_which_most_can_be_said_is_spoken_of() -> None:
     worse, better, best = (contender(lead, None, None) for lead in (-0.02, 0.02, 0.03))
     for index, one in enumerate((worse, better, best)):
         one.entrant.title = f"found {index}"
-    verdict = said(worse, better, best)
-    assert verdict.sentence.startswith("found 2: better")
-    assert len(verdict.comparisons) == 3
+    verdicts = judge([worse, better, best])
+    assert [verdict.sentence.partition(" than")[0] for verdict in verdicts] == [
+        "found 2: better",
+        "found 1: better",
+        "found 0: worse",
+    ]
+    assert all(len(verdict.comparisons) == 1 for verdict in verdicts)
+    assert all("corrected for 3 comparisons" in verdict.sentence for verdict in verdicts)
     assert said(worse, contender(0.0, None, None)).kind == "no_difference"
 
 
@@ -152,8 +155,7 @@ def test_too_few_seeds_left_say_nothing() -> None:
         assert verdict.kind == "no_difference"
         assert verdict.n == n
     assert said(contender(0.1, None, None, n=7)).kind == "better"
-    assert judge([contender(0.1, None, None, n=1)]) is None
-    assert judge([]) is None
+    assert judge([contender(0.1, None, None, n=1)]) == judge([]) == []
 
 
 def test_points_never_hide_a_difference() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sugarsearch.config.schema import fewest_seeds
+from sugarsearch.config.verdict import fewest_seeds
 from sugarsearch.verdict.statistics import Contrast, Difference, contrast, difference, holm, pairing_helps, summarise
 
 
