@@ -18,6 +18,7 @@ del globals()["search"]
 if TYPE_CHECKING:
     from sugarsearch.nn.activation import SugarReLU
     from sugarsearch.nn.surgery import apply, remove
+    from sugarsearch.runs.api import compare
     from sugarsearch.runs.export import export
     from sugarsearch.search.api import search, tune
     from sugarsearch.symbolic.library import surrogate
@@ -25,12 +26,24 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["SugarReLU", "Surrogate", "__version__", "apply", "export", "remove", "search", "surrogate", "tune"]
+__all__ = [
+    "SugarReLU",
+    "Surrogate",
+    "__version__",
+    "apply",
+    "compare",
+    "export",
+    "remove",
+    "search",
+    "surrogate",
+    "tune",
+]
 
 _HOMES = {
     "SugarReLU": "sugarsearch.nn.activation",
     "Surrogate": "sugarsearch.symbolic.surrogate",
     "apply": "sugarsearch.nn.surgery",
+    "compare": "sugarsearch.runs.api",
     "export": "sugarsearch.runs.export",
     "remove": "sugarsearch.nn.surgery",
     "search": "sugarsearch.search.api",

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from sugarsearch.cli.compare import register as register_compare
 from sugarsearch.cli.data import register as register_data
 from sugarsearch.cli.export import register as register_export
 from sugarsearch.cli.inspect import register as register_inspect
@@ -121,6 +122,7 @@ def common(
 
 for register in (
     register_study,
+    register_compare,
     register_verdict,
     register_train,
     register_inspect,

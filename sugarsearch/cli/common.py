@@ -13,6 +13,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from sugarsearch.report.sheets import Sheet
     from sugarsearch.runs.results import StudyResult
 
 M = TypeVar("M", bound="BaseModel")
@@ -44,6 +45,20 @@ def print_screen(result: StudyResult, further: Sequence[str] = ()) -> None:
     console = result_console()
     for part in [*screen(result, result.table, console.width), *further]:
         console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def print_sheet(sheet: Sheet) -> None:
+    """A table of the report, on the terminal."""
+    from rich.table import Table
+
+    console = result_console()
+    console.print(f"\n{sheet.title}", markup=False, highlight=False)
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in sheet.columns:
+        shown.add_column(column.title, justify="right" if column.kind == "number" else "left", overflow="fold")
+    for row in sheet.rows:
+        shown.add_row(*(column.text(value) for column, value in zip(sheet.columns, row, strict=True)))
+    console.print(shown, markup=False, highlight=False)
 
 
 def print_json(value: Any) -> None:

@@ -65,7 +65,7 @@ def search(
     """
     from sugarsearch.runs.load import load_study
 
-    _run(load_study(study, [*_execution(device, workers), *(overrides or ())]), run, as_json, allow_changes)
+    _run(load_study(study, [*execution_settings(device, workers), *(overrides or ())]), run, as_json, allow_changes)
 
 
 def tune(
@@ -92,7 +92,7 @@ def tune(
     """
     from sugarsearch.runs.load import tune_study
 
-    settings = [*_execution(device, workers), *(overrides or ())]
+    settings = [*execution_settings(device, workers), *(overrides or ())]
     given = dict(map(_range, ranges or ()))
     config = tune_study(family, data, model, ranges=given or None, candidates=candidates, overrides=settings)
     _run(config, run, as_json, allow_changes)
@@ -139,7 +139,8 @@ def _print_result(result: StudyResult, files: list[Path], as_json: bool) -> None
     print_screen(result, written(files))
 
 
-def _execution(device: str | None, workers: int | None) -> list[str]:
+def execution_settings(device: str | None, workers: int | None) -> list[str]:
+    """What --device and --workers set, as overrides."""
     settings = {"device": device, "workers": workers}
     return [f"execution.{name}={value}" for name, value in settings.items() if value is not None]
 

@@ -30,7 +30,7 @@ CAPTIONS: Final = {
     "surrogates": "The derivatives that stand in for ReLU's.",
     "parameters": "Score over the tuned parameter.",
     "learning_rates": "Each arm at every learning rate of its sweep, on validation data.",
-    "seeds": "Seeds that the search never used, each arm at its own best learning rate.",
+    "seeds": "Seeds used for nothing else, each arm at its own best learning rate.",
     "screening": "Each candidate as it was tried.",
     "complexity": "What a longer formula buys.",
     "activity": "By epoch, on validation data.",

@@ -154,6 +154,11 @@ def _pairs(table: FinalTable) -> Sheet:
     return Sheet("pairs", "Further comparisons", columns, rows)
 
 
+def difference_columns() -> tuple[Column, Column, Column]:
+    """Of a difference in points: itself, its interval, and the seeds it rests on."""
+    return _DIFFERENCE[0], _DIFFERENCE[1], _DIFFERENCE[4]
+
+
 _DIFFERENCE: Final = (
     _number("difference", "points", _points),
     _interval("difference", "interval", _points),

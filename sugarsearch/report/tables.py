@@ -108,7 +108,7 @@ def _measured(item: Comparison | Pair) -> tuple[str, ...]:
 
 def final_lines(table: FinalTable) -> list[str]:
     """What belongs below the tables: how they were scored, the formulas found in full, optimism and cautions."""
-    found = [f"found: g(x) = {arm.formula}" for arm in table.rows if arm.role == "finalist"]
+    found = [f"{title_of(arm)}: g(x) = {arm.formula}" for arm in table.rows if arm.role == "finalist"]
     return [scoring(table), *found, *optimism_lines(table), *cautions(table)]
 
 
@@ -224,7 +224,7 @@ def _difference(arm: Arm) -> str:
 
 def scoring(table: FinalTable) -> str:
     return (
-        f"Accuracy on the {table.scored_on} split, on seeds that the search never used, each arm at its own best "
+        f"Accuracy on the {table.scored_on} split, on seeds used for nothing else, each arm at its own best "
         f"learning rate; a run counts as collapsed at or below {percent(table.collapse_below, 0)} %."
     )
 

@@ -31,11 +31,16 @@ _MAX_NAME: Final = 60
 
 @dataclass(frozen=True)
 class Find:
-    """A g of a run. config: the run's study as its results hold it; origin: in words, where it comes from."""
+    """A g of a run. origin: in words, where it comes from."""
 
     surrogate: Surrogate
-    config: dict[str, Any]
+    result: StudyResult
     origin: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's study or comparison, as its results hold it."""
+        return self.result.config
 
 
 def find(folder: Path, candidate: int | None = None) -> Find:
@@ -48,16 +53,17 @@ def find(folder: Path, candidate: int | None = None) -> Find:
         RunError: no results, none finished, or no such candidate.
     """
     result = StudyResult.load(folder / RESULTS)
-    study = f"the study {result.study}"
+    study = f"the {'study' if result.is_search else 'comparison'} {result.study}"
     if candidate is not None:
         row = next((row for row in result.screening if row.index == candidate), None)
         if row is None:
-            raise RunError(f"{folder} has no candidate {candidate}; its numbers are 0 to {len(result.screening) - 1}.")
-        return Find(row.restore(), result.config, f"candidate {candidate} of {study}")
+            known = f"its numbers are 0 to {len(result.screening) - 1}" if result.screening else "it has none"
+            raise RunError(f"{folder} has no candidate {candidate}; {known}.")
+        return Find(row.restore(), result, f"candidate {candidate} of {study}")
     rows = result.final["rows"] if result.final else []
     found = next((row["surrogate"] for row in rows if row["role"] == "finalist"), None)
     g = result.best if found is None else Surrogate.from_json(found)
-    return Find(g, result.config, f"the best found by {study}")
+    return Find(g, result, f"the best found by {study}")
 
 
 def export(
@@ -102,7 +108,7 @@ def export(
 def rerun_study(g: Surrogate, study: StudyConfig) -> StudyConfig:
     """`study` with g as its one candidate."""
     value = study.model_dump(mode="json")
-    text, gain = _text_and_gain(g)
+    text, gain = text_and_gain(g)
     value["name"] = f"{study.name[:_MAX_NAME]}_g"
     value["description"] = f"One g, trained by the recipe of {study.name}"
     value["space"]["gain"] = gain
@@ -126,7 +132,7 @@ def study_of(config: dict[str, Any]) -> StudyConfig:
         return load_study(DEFAULT_STUDY)
 
 
-def _text_and_gain(g: Surrogate) -> tuple[str, str]:
+def text_and_gain(g: Surrogate) -> tuple[str, str]:
     """Text and rule for gain that together give g again."""
     shape = replace(g, scale=1.0)
     values = ", ".join(f"{name}={value!r}" for name, value in g.parameters)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sugarsearch.catalog import Catalogue
 from sugarsearch.config import loader, yamlfile
 from sugarsearch.config.schema import SearchSpace, StudyConfig
 from sugarsearch.errors import UsageError
 from sugarsearch.symbolic.library import canonical_name, family
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How networks of some kind are trained, where nothing else is said; sweeps begin with learning rates `rates`."""
+
+    recipe: Mapping[str, Any]
+    rates: tuple[float, ...]
+
+
+SMALL_NETWORK: Final = Defaults({"schedule": "cosine", "epochs": 10}, (0.1, 0.3, 1.0, 3.0))
+"""Without momentum and on a cosine, small convolutional networks want high rates."""
 
 
 def load_study(given: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -71,7 +84,7 @@ def tune_study(
     named = canonical_name(text.partition("(")[0])
     controls = ["relu", text] if named else ["relu"]
     word = named or "expression"
-    rates = [0.1, 0.3, 1.0, 3.0]  # without momentum and on a cosine, small networks want high ones
+    rates = list(SMALL_NETWORK.rates)
     value: dict[str, Any] = {
         "name": f"tune_{word}",
         "description": f"The best {', '.join(ranges)} of {text}",
@@ -84,7 +97,7 @@ def tune_study(
             },
             "gain": "own",
         },
-        "recipe": {"data": data, "model": model, "schedule": "cosine", "epochs": 10},
+        "recipe": {**SMALL_NETWORK.recipe, "data": data, "model": model},
         "search": {
             "sampler": "tpe",
             "candidates": candidates,

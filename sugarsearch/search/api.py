@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
 
-from sugarsearch.catalog import Catalogue
-from sugarsearch.config import loader, yamlfile
-from sugarsearch.config.schema import ExecutionConfig, Recipe, SearchConfig, SearchSpace, StudyConfig
+from sugarsearch.config.schema import Recipe, SearchConfig, SearchSpace, StudyConfig
 from sugarsearch.config.verdict import FinalConfig
-from sugarsearch.data.splits import Split, tensor_split
+from sugarsearch.data.splits import tensor_split
 from sugarsearch.errors import UnknownNameError
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.runs.load import load_space, tune_study
 from sugarsearch.runs.observer import Observer
 from sugarsearch.runs.results import StudyResult
+from sugarsearch.runs.yours import EXECUTION, checked, plain, rates_for, recipe_of, shown
 from sugarsearch.search.study import run_study
 
 _SEARCH: Final = frozenset(SearchConfig.model_fields) - {"candidates"}
-_EXECUTION: Final = frozenset(ExecutionConfig.model_fields) - {"workers"}  # all is trained in this process
-
-DEFAULT_RATES: Final = {"sgd": [0.01, 0.03, 0.1], "adam": [3e-4, 1e-3, 3e-3], "adamw": [3e-4, 1e-3, 3e-3]}
 
 
 def search(
@@ -74,11 +67,11 @@ def search(
         NothingFinishedError: every candidate failed.
     """
     split = tensor_split(train, val)
-    recipe = {**_plain(recipe), **_yours(model_fn, split)}
+    recipe = recipe_of(model_fn, {"train": split.train, "validation": split.validation}, recipe)
     space = load_space(space) if isinstance(space, str | Path) else space
-    config = _study(_plain(space), recipe, trials, None if final is None else _plain(final), settings)
+    config = _study(plain(space), recipe, trials, None if final is None else plain(final), settings)
     executor = partial(InlineExecutor, split=split, model_factory=model_fn)
-    with _shown(observer) as watching:
+    with shown(observer) as watching:
         return run_study(config, run, watching, make_executor=executor, final_scoring=None, allow_changes=allow_changes)
 
 
@@ -103,29 +96,19 @@ def tune(
         The result; `.best` is the surrogate with the highest screening score.
     """
     config = tune_study(family, data, model, ranges=ranges, candidates=candidates, overrides=overrides)
-    with _shown(observer) as watching:
+    with shown(observer) as watching:
         return run_study(config, run, watching, allow_changes=allow_changes)
-
-
-def _shown(observer: Observer | None) -> AbstractContextManager[Observer]:
-    """`observer`, or one that shows progress where somebody looks; the report layer above makes it, when asked for."""
-    if observer is not None:
-        return nullcontext(observer)
-    shown: AbstractContextManager[Observer] = importlib.import_module("sugarsearch.report.notebook").watch_here()
-    return shown
 
 
 def _study(
     space: dict[str, Any], recipe: dict[str, Any], trials: int, final: dict[str, Any] | None, settings: dict[str, Any]
 ) -> StudyConfig:
-    execution = {name: settings[name] for name in settings if name in _EXECUTION}
-    search = {name: settings[name] for name in settings if name not in _EXECUTION}
+    execution = {name: settings[name] for name in settings if name in EXECUTION}
+    search = {name: settings[name] for name in settings if name not in EXECUTION}
     unknown = [name for name in search if name not in _SEARCH]
     if unknown:
-        raise UnknownNameError("setting", unknown[0], [*_SEARCH, *_EXECUTION, "final", "observer", "allow_changes"])
-    optimizer = recipe.get("optimizer", "sgd")
-    kind = optimizer.get("name") if isinstance(optimizer, dict) else optimizer
-    rates = search.setdefault("learning_rates", DEFAULT_RATES.get(str(kind), DEFAULT_RATES["sgd"]))
+        raise UnknownNameError("setting", unknown[0], [*_SEARCH, *EXECUTION, "final", "observer", "allow_changes"])
+    rates = search.setdefault("learning_rates", rates_for(recipe))
     value = {
         "name": "mine",
         "space": space,
@@ -134,26 +117,4 @@ def _study(
         "final": final or {"learning_rates": rates},
         "execution": execution,
     }
-    # Through JSON, so that tuples are the lists that a file would have.
-    document = yamlfile.Document("search()", json.loads(json.dumps(value, default=str)))
-    return loader.check(document, StudyConfig, _YourNames())
-
-
-class _YourNames(Catalogue):
-    """A catalogue that takes any data and model: they are objects here, and their names only tell them apart."""
-
-    def data(self, name: str, root: str | None) -> None: ...
-
-    def model(self, name: str, options: Any) -> None: ...
-
-
-def _yours(model_fn: Callable[[], nn.Module], split: Split) -> dict[str, Any]:
-    """Names of the user's data and model that change with them, so that a run folder knows its own."""
-    kind = type(model_fn)
-    owner = model_fn if hasattr(model_fn, "__qualname__") else kind
-    prints = f"{split.train.fingerprint[:16]}+{split.validation.fingerprint[:16]}"
-    return {"data": f"tensors {prints}", "model": f"{owner.__module__}.{owner.__qualname__}"}
-
-
-def _plain(value: Mapping[str, Any] | SearchSpace | Recipe | FinalConfig) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else value.model_dump(mode="json")
+    return checked(StudyConfig, value, "search()")

@@ -90,7 +90,7 @@ def test_the_terminal_table_states_every_figure_within_100_columns() -> None:
 
 def test_below_the_table_stand_the_whole_formula_and_what_is_missing() -> None:
     lines = tables.final_lines(TABLE)
-    assert f"found: g(x) = {FOUND.formula}" in lines
+    assert f"best found: g(x) = {FOUND.formula}" in lines
     assert not any("optimism" in line for line in lines), "a table of an earlier version has none"
     assert any("2 runs left out" in line for line in lines)
     assert "test split" in lines[0]
