@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sugarsearch.config.fields import RunName, Seed, Strict, SurrogateText
+from sugarsearch.config.fields import RunName, Seed, Strict, SurrogateText, fault
 from sugarsearch.config.schema import ExecutionConfig, Recipe, SearchSpace, refuse_idle_ablations
 from sugarsearch.config.verdict import VerdictConfig, refuse_too_few
 
@@ -38,6 +38,9 @@ class ComparisonConfig(Strict):
     @classmethod
     def _written_short(cls, given: Any) -> Any:
         if isinstance(given, list) and all(isinstance(text, str) for text in given):
+            repeated = next((text for text in given if given.count(text) > 1), None)
+            if repeated is not None:
+                raise fault(f"{repeated!r} is given twice; give it once.")
             given = dict(zip(given, given, strict=True))
         if isinstance(given, dict):
             return {title: {"g": item} if isinstance(item, str) else item for title, item in given.items()}

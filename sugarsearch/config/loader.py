@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from sugarsearch.config import yamlfile
 from sugarsearch.config.fields import Names
-from sugarsearch.config.schema import SearchSpace, StudyConfig
+from sugarsearch.config.schema import SearchSpace
 from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, nearest_names
 
 Kind = Literal["studies", "search_spaces"]
@@ -63,19 +63,22 @@ def load(path: Path | str, model: type[M], names: Names | None = None, overrides
     Raises:
         ConfigurationError: with every fault of the file.
     """
-    document = yamlfile.read(path)
+    return check(yamlfile.read(path), model, names, overrides)
+
+
+def check(
+    document: yamlfile.Document,
+    model: type[M],
+    names: Names | None = None,
+    overrides: Sequence[str] = (),
+    option: str = "--set",
+) -> M:
+    """Check a document against `model`; its `space` may be a name or a path. See `apply_overrides`."""
     space = [text for text in overrides if text.partition("=")[0].strip() == "space"]
-    apply_overrides(document, space)
-    if issubclass(model, StudyConfig):
+    apply_overrides(document, space, option)
+    if "space" in model.model_fields:
         _graft_space(document)  # a space given by name is there before a key of it is set
-    apply_overrides(document, [text for text in overrides if text not in space])
-    return check(document, model, names)
-
-
-def check(document: yamlfile.Document, model: type[M], names: Names | None = None) -> M:
-    """Check a document against `model`; a study's `space` may be a name or a path."""
-    if issubclass(model, StudyConfig):
-        _graft_space(document)
+    apply_overrides(document, [text for text in overrides if text not in space], option)
     _expand_names(model, document.value)
     value = _without_control_characters(document, document.value, ())
     problems = document.problems
@@ -92,16 +95,16 @@ def check(document: yamlfile.Document, model: type[M], names: Names | None = Non
     return result
 
 
-def apply_overrides(document: yamlfile.Document, overrides: Sequence[str]) -> None:
-    """Set values by dotted key, as `--set recipe.epochs=3` does."""
+def apply_overrides(document: yamlfile.Document, overrides: Sequence[str], option: str = "--set") -> None:
+    """Set values by dotted key, as `--set recipe.epochs=3` does; faults name the `option` that they came by."""
     for text in overrides:
         key, sign, value = text.partition("=")
         keys = tuple(key.strip().split("."))
         if not sign or not all(keys) or len(keys) > _MAX_KEYS:
             message = f"{_shown(text)} is not allowed; write key.key=value, such as recipe.epochs=3."
-            document.problems.append(Problem("--set", 0, 0, message))
+            document.problems.append(Problem(option, 0, 0, message))
             continue
-        place = yamlfile.Position(f"--set {text if len(text) <= 80 else text[:77] + '...'}", 0, 0)
+        place = yamlfile.Position(f"{option} {text if len(text) <= 80 else text[:77] + '...'}", 0, 0)
         target = document.value
         for depth, part in enumerate(keys[:-1]):
             if not isinstance(target.get(part), dict):
@@ -188,6 +191,8 @@ def _is_a_consequence(fault: Any, faults: Sequence[Any]) -> bool:
 def _problem(document: yamlfile.Document, model: type[BaseModel], fault: Any) -> Problem:
     location = tuple(fault["loc"])
     place = document.position(location)
+    if not location and fault["type"] == "sugarsearch":  # ours about the whole: it says itself what is wrong
+        return Problem(place.path, place.line, place.column, fault["msg"])
     name = ".".join(map(str, location)) or "the file"
     return Problem(place.path, place.line, place.column, f"{name} {_words(model, location, fault)}")
 
