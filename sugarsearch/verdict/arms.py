@@ -88,7 +88,7 @@ def label_of(surrogate: Surrogate) -> str:
         return surrogate.label
     if abs(surrogate.gain - 1) < 1e-9:
         return f"{surrogate.label} at unit gain"
-    return f"{surrogate.scale:.4g} * ({surrogate.label})"
+    return f"{surrogate.scale:.6g} * ({surrogate.label})"
 
 
 def controls_of(experiment: Experiment) -> list[Surrogate]:
@@ -135,6 +135,7 @@ def entrants(
     relu, *_ = [enter(g, "control", label_of(g)) for g in controls_of(experiment)]
     known = {*candidates, *(identity for identity, *_ in table)}
     shape = _random_shape(experiment, known, max(one.surrogate.gain for one in found)) if found else None
+    digits = _digits([one.surrogate.gain for one in found])
     for finalist in found:
         finalist.against["relu"] = relu
         gain = finalist.surrogate.gain
@@ -143,12 +144,19 @@ def entrants(
             finalist.against["unit"] = enter(unit, "control", f"{finalist.title} at unit gain")
         if shape is not None:
             scaled = dataclasses.replace(shape, scale=shape.scale * gain)
-            finalist.against["random"] = enter(scaled, "control", f"random g of gain {gain:.3g}")
+            finalist.against["random"] = enter(scaled, "control", f"random g of gain {gain:.{digits}g}")
     for ablation in experiment.final.ablations:
         # Grafted, ReLU is itself.
         for arm in (relu, *found) if ablation == "adam" else found:
             enter(arm.surrogate, "ablation", f"{arm.title} {_BY_ABLATION[ablation]}", ablation)
     return list(table.values())
+
+
+def _digits(gains: Sequence[float]) -> int:
+    """The fewest digits, three at least, that tell gains apart which are not one and the same."""
+    return next(
+        n for n in range(3, 10) if n == 9 or len({f"{g:.{n}g}" for g in gains}) == len({f"{g:.9g}" for g in gains})
+    )
 
 
 def titles_of(finalists: Sequence[Surrogate]) -> dict[str, Surrogate]:

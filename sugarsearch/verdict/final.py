@@ -95,7 +95,8 @@ def _table(
     runs = _final_runs(runner, arms, sweeps, scoring)
     collapse_below = experiment.final.collapse_below or collapse_limit(runner.chance)
     relu = next(run for run in runs if _is_plain_relu(run.entrant))
-    paired = pairing_helps([run.scores for run in runs if run.scores])
+    # Ablations have no say in the verdict, so none in how its differences are taken.
+    paired = pairing_helps([run.scores for run in runs if run.scores and not run.entrant.ablation])
     rows = [_arm(run, relu, collapse_below, experiment.final.replicates, paired) for run in runs if run.scores]
     if not rows:
         raise NothingFinishedError("no run of the final table finished; the records say why.")
