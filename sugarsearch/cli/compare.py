@@ -71,6 +71,7 @@ def compare(
     The same command resumes; `sugarsearch search --help` says how to stop and what the run folder keeps.
     """
     from sugarsearch.runs.compose import compose, transferred
+    from sugarsearch.runs.folder import TRANSFER
 
     settings = [*execution_settings(device, workers), *(overrides or ())]
     made = compose(surrogates, data, model, settings)
@@ -84,11 +85,11 @@ def compare(
     for name, config in others.items():
         if not as_json:
             result_console().print(f"\n{name}", markup=False, highlight=False)
-        results[name] = _compared(config, folder / "transfer" / name, allow_changes, quiet=as_json)
+        results[name] = _compared(config, folder / TRANSFER / name, allow_changes, quiet=as_json)
     if as_json:
         print_json({name: result.to_json() for name, result in results.items()})
     if others:
-        _summarise(results, folder / "transfer", quiet=as_json)
+        _summarise(results, folder / TRANSFER, quiet=as_json)
 
 
 def _compared(config: ComparisonConfig, folder: Path, allow_changes: bool, *, quiet: bool) -> StudyResult:

@@ -14,21 +14,22 @@ from sugarsearch.config.schema import Recipe, SearchSpace
 from sugarsearch.config.verdict import VerdictConfig
 from sugarsearch.data.arrays import from_pairs
 from sugarsearch.data.splits import Split
-from sugarsearch.errors import UnknownNameError
+from sugarsearch.errors import UnknownNameError, UsageError
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.runs.comparison import run_comparison
-from sugarsearch.runs.export import text_and_gain
+from sugarsearch.runs.export import entry_of
 from sugarsearch.runs.load import load_space
 from sugarsearch.runs.observer import Observer
 from sugarsearch.runs.results import StudyResult
 from sugarsearch.runs.yours import EXECUTION, checked, plain, rates_for, recipe_of, shown
 from sugarsearch.symbolic.surrogate import Surrogate
+from sugarsearch.verdict.arms import label_of
 
 _TEST = "test"
 
 
 def compare(
-    surrogates: Mapping[str, Surrogate | str] | Sequence[str],
+    surrogates: Mapping[str, Surrogate | str] | Sequence[Surrogate | str],
     model_fn: Callable[[], nn.Module],
     train: tuple[Any, Any],
     val: tuple[Any, Any],
@@ -49,8 +50,8 @@ def compare(
     process.
 
     Args:
-        surrogates: what is compared, by what it is called: {"mine": g, "tanh": "tanh(x)+1"}, or names and expressions
-            alone. ReLU, B-SiLU and each one at unit gain stand beside them.
+        surrogates: what is compared, by what it is called: {"mine": g, "tanh": "tanh(x)+1"}, or a list of them alone.
+            ReLU, B-SiLU and each one at unit gain stand beside them.
         model_fn: makes your network anew, with its own initial weights, drawn from torch's seed. Its ReLUs are
             replaced; see `sugarsearch.apply` for what counts as one.
         train: inputs (uint8 images [N, C, H, W] or floats [N, ...]) and integer labels [N]; NumPy or torch.
@@ -82,11 +83,10 @@ def compare(
     given = {"train": train, "validation": val, **({_TEST: test} if test is not None else {})}
     data = from_pairs(given)
     asked = recipe_of(model_fn, data, recipe)
-    named = surrogates if isinstance(surrogates, Mapping) else {text: text for text in surrogates}
     drawn_from = load_space(space) if isinstance(space, str | Path) else space
     value = {
         "name": "mine",
-        "surrogates": {title: _written(g) for title, g in named.items()},
+        "surrogates": {title: entry_of(g) for title, g in _titled(surrogates).items()},
         "recipe": asked,
         "space": None if drawn_from is None else plain(drawn_from),
         "seed": seed,
@@ -105,8 +105,15 @@ def compare(
         return run_comparison(config, run, watching, executor, scoring, allow_changes)
 
 
-def _written(g: Surrogate | str) -> dict[str, str]:
-    if isinstance(g, str):
-        return {"g": g, "gain": "own"}
-    text, gain = text_and_gain(g)
-    return {"g": text, "gain": gain}
+def _titled(surrogates: Mapping[str, Surrogate | str] | Sequence[Surrogate | str]) -> Mapping[str, Surrogate | str]:
+    """By what they are called; those without a title by their text."""
+    if isinstance(surrogates, Mapping):
+        return surrogates
+    titles = [given if isinstance(given, str) else label_of(given) for given in surrogates]
+    repeated = next((title for title in titles if titles.count(title) > 1), None)
+    if isinstance(surrogates, str) or repeated is not None:
+        what = "one text is no list" if repeated is None else f"{repeated!r} is there twice"
+        raise UsageError(
+            f"surrogates is {surrogates!r}: {what}; give a list, each once, or a dict by what to call them."
+        )
+    return dict(zip(titles, surrogates, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sugarsearch.config.comparison import ComparisonConfig
@@ -15,7 +16,7 @@ from sugarsearch.runs.results import StudyResult
 from sugarsearch.runs.session import TEST, MakeExecutor, outcome, refuse_unusable, session
 from sugarsearch.symbolic.library import surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.arms import controls_of, is_relu, label_of
+from sugarsearch.verdict.arms import Entrant, entrants, is_relu
 from sugarsearch.verdict.final import comparison_table
 
 
@@ -66,7 +67,6 @@ def compared(config: ComparisonConfig) -> dict[str, Surrogate]:
         AdmissionError, UsageError: as `run_comparison`.
     """
     surrogates: dict[str, Surrogate] = {}
-    controls = {label_of(control): control for control in controls_of(config)}
     for title, entry in config.surrogates.items():
         g = surrogate(entry.g)
         g = g.at_unit_gain() if entry.gain == "unit" else g
@@ -74,12 +74,26 @@ def compared(config: ComparisonConfig) -> dict[str, Surrogate]:
         twin = next((name for name, other in surrogates.items() if _same(g, other)), None)
         if twin is not None:
             raise UsageError(f"{twin!r} and {title!r} are one function at one scale; give it once.")
-        if title in controls and not _same(g, controls[title]):
-            raise UsageError(f"{title!r} is the name of a control with another g; call this one something else.")
         surrogates[title] = g
     if all(map(is_relu, surrogates.values())):
         raise UsageError("ReLU stands in every comparison: give a surrogate to set against it.")
+    _refuse_twins(entrants(surrogates, config))
     return surrogates
+
+
+def _refuse_twins(arms: Sequence[Entrant]) -> None:
+    """Arms are told apart by their titles for people, and by their labels in the results."""
+    titles = [arm.title for arm in arms]
+    labels: dict[str, str] = {}
+    for arm in arms:
+        if titles.count(arm.title) > 1:
+            raise UsageError(
+                f"{arm.title!r} would be the name of two arms, a surrogate of yours and a control or an ablation; "
+                "call yours something else."
+            )
+        other = labels.setdefault(arm.label, arm.title)
+        if other != arm.title:
+            raise UsageError(f"{other!r} and {arm.title!r} differ too little to be told apart; give one of them.")
 
 
 def _same(g: Surrogate, other: Surrogate) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,11 @@ from sugarsearch.config import loader, yamlfile
 from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.verdict import VerdictConfig
 from sugarsearch.errors import UsageError
-from sugarsearch.runs.export import Find, find, text_and_gain
+from sugarsearch.runs.export import Find, entry_of, find
 from sugarsearch.runs.load import SMALL_NETWORK
 from sugarsearch.runs.results import StudyResult
-from sugarsearch.symbolic.library import is_file_name
+from sugarsearch.symbolic.library import is_file_name, surrogate
+from sugarsearch.verdict.arms import label_of
 
 _BASE: Final = ("recipe", "space", "execution")
 _SHORT: Final = {"data": "recipe.data", "model": "recipe.model"}
@@ -53,17 +55,17 @@ def compose(
     changes = [f"{_SHORT[key]}={value}" for key, value in (("data", data), ("model", model)) if value is not None]
     if len(given) == 1 and _is_comparison(given[0]):
         return Composed(loader.load(given[0], ComparisonConfig, Catalogue(), [*changes, *overrides]))
+    file = next((text for text in given if _is_comparison(text)), None)
+    if file is not None:
+        raise UsageError(f"{file} is a whole comparison: give it alone, or the surrogates by themselves.")
     # Of an expression, which may be too long for a path, os.path.isdir is False.
     finds = {text: find(Path(text)) for text in given if os.path.isdir(text)}  # noqa: PTH112
-    base = _of_run(next(iter(finds.values()))) if finds else _of_nothing(data, model)
-    surrogates = dict(_named(text, finds) for text in given)
-    if len(surrogates) < len(given):
-        raise UsageError("a surrogate is given twice; give each once.")
+    base = _of_runs(list(finds.values())) if finds else _of_nothing(data, model)
+    surrogates = _entries(given, finds)
     value = {"name": _name(list(surrogates), finds), "surrogates": surrogates, **base}
-    document = yamlfile.Document("compare", value)
-    loader.apply_overrides(document, [*changes, *overrides])
-    config = loader.check(document, ComparisonConfig, Catalogue())
-    at_home = len(given) == len(finds) == 1 and not changes and not overrides
+    config = loader.check(yamlfile.Document("compare", value), ComparisonConfig, Catalogue(), [*changes, *overrides])
+    by_its_recipe = not changes and all(text.strip().startswith("execution.") for text in overrides)
+    at_home = len(given) == len(finds) == 1 and by_its_recipe
     return Composed(config, next(iter(finds.values())).result if at_home else None)
 
 
@@ -76,25 +78,43 @@ def transferred(config: ComparisonConfig, text: str) -> tuple[str, ComparisonCon
         ConfigurationError: with every fault of the values given.
         UsageError: nothing is changed.
     """
-    # A comma within brackets belongs to a value.
-    parts = [part.strip() for part in re.split(r",(?![^\[{]*[\]}])", text) if part.strip()]
-    changes = [f"{_SHORT.get(key.strip(), key)}={value}" for key, _, value in (part.partition("=") for part in parts)]
+    parts = [part.partition("=") for part in _parts(text)]
+    changes = [f"{_SHORT.get(key.strip(), key)}{sign}{value}" for key, sign, value in parts]
     document = yamlfile.Document(f"--transfer {text}", config.model_dump(mode="json"))
-    loader.apply_overrides(document, changes)
-    other = loader.check(document, ComparisonConfig, Catalogue())
+    other = loader.check(document, ComparisonConfig, Catalogue(), changes, "--transfer")
     if other == config:
         raise UsageError(f"--transfer {text!r} changes nothing; write data=NAME, model=NAME or another key=value.")
-    return re.sub(r"[^A-Za-z0-9.=_-]+", "-", text).strip("-.")[:_MAX_NAME], other
+    return _folder_name(",".join(f"{key.strip()}={value.strip()}" for key, _, value in parts)), other
+
+
+def _parts(text: str) -> list[str]:
+    """The texts between commas; a comma within brackets belongs to a value."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _folder_name(text: str) -> str:
+    """`text`, where it is fit for a folder; else what of it is, and a print that tells it from others."""
+    plain = re.sub(r"[^A-Za-z0-9.,=_-]+", "-", text)
+    if plain == text and len(plain) <= _MAX_NAME:
+        return plain
+    return f"{plain[: _MAX_NAME - 9].strip('-.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _is_comparison(text: str) -> bool:
     return is_file_name(text) and "surrogates" in yamlfile.read(text).value
 
 
-def _of_run(found: Find) -> dict[str, Any]:
-    """What a comparison takes from the run of its surrogate; seeds are others than the run's."""
-    config = found.config
-    seed = config["search"]["seed"] if "search" in config else config["seed"]
+def _of_runs(found: Sequence[Find]) -> dict[str, Any]:
+    """What a comparison takes from the runs of its surrogates: all from the first, but seeds that none has used."""
+    config = found[0].config
+    seed = max(run.config["search"]["seed"] if run.result.is_search else run.config["seed"] for run in found)
     final = {name: value for name, value in config["final"].items() if name in VerdictConfig.model_fields}
     return {**{name: config[name] for name in _BASE}, "seed": seed + 1, "final": final}
 
@@ -112,12 +132,23 @@ def _of_nothing(data: str | None, model: str | None) -> dict[str, Any]:
     }
 
 
-def _named(text: str, finds: Mapping[str, Find]) -> tuple[str, dict[str, str]]:
-    """What a surrogate is called, and its entry."""
-    if text not in finds:
-        return text, {"g": text, "gain": "own"}
-    g, gain = text_and_gain(finds[text].surrogate)
-    return f"best of {finds[text].result.study}", {"g": g, "gain": gain}
+def _entries(given: Sequence[str], finds: Mapping[str, Find]) -> dict[str, dict[str, str]]:
+    """The surrogates' entries by what they are called; two runs of one study are called by their folders."""
+    studies = [found.result.study for found in finds.values()]
+    entries: dict[str, dict[str, str]] = {}
+    for text in given:
+        found = finds.get(text)
+        title, g = text, found.surrogate if found else text
+        if found is not None:
+            study = found.result.study
+            title = f"best of {study if studies.count(study) == 1 else Path(text)}"
+        elif is_file_name(text):
+            g = surrogate(text)
+            title = label_of(g)
+        if title in entries:
+            raise UsageError(f"{title!r} is given twice; give each surrogate once.")
+        entries[title] = entry_of(g)
+    return entries
 
 
 def _name(titles: Sequence[str], finds: Mapping[str, Find]) -> str:

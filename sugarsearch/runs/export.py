@@ -19,6 +19,7 @@ from sugarsearch.nn.standalone import standalone_source
 from sugarsearch.runs.folder import RESULTS
 from sugarsearch.runs.load import load_study
 from sugarsearch.runs.results import StudyResult, write_atomically
+from sugarsearch.symbolic.library import is_file_name
 from sugarsearch.symbolic.library import surrogate as named_surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 
@@ -120,8 +121,9 @@ def rerun_study(g: Surrogate, study: StudyConfig) -> StudyConfig:
 
 def study_of(config: dict[str, Any]) -> StudyConfig:
     """The study of a run, if it can be run from a file; else the default study, with a warning that says why."""
+    value = config if "search" in config else _as_study(config)
     try:
-        return loader.check(yamlfile.Document(RESULTS, config), StudyConfig, Catalogue())
+        return loader.check(yamlfile.Document(RESULTS, value), StudyConfig, Catalogue())
     except ConfigurationError as error:
         reason = error.problems[0].message
         warnings.warn(
@@ -130,6 +132,17 @@ def study_of(config: dict[str, Any]) -> StudyConfig:
             stacklevel=2,
         )
         return load_study(DEFAULT_STUDY)
+
+
+def _as_study(comparison: dict[str, Any]) -> dict[str, Any]:
+    """The default study with a comparison's recipe, seed and verdict."""
+    value = load_study(DEFAULT_STUDY).model_dump(mode="json")
+    final = comparison["final"]
+    search = {"sampler": "random", "learning_rates": final["learning_rates"], "seed": comparison["seed"]}
+    value["search"] |= {**search, "pruning": None, "allow_gain_ranking": True}
+    value["final"] |= final
+    kept = {name: comparison[name] for name in ("name", "recipe", "execution")}
+    return {**value, **kept, "space": comparison["space"] or value["space"]}
 
 
 def text_and_gain(g: Surrogate) -> tuple[str, str]:
@@ -144,6 +157,14 @@ def text_and_gain(g: Surrogate) -> tuple[str, str]:
     if g.scale == g.at_unit_gain().scale:
         return text, "unit"
     return g.formula, "own"
+
+
+def entry_of(given: Surrogate | str) -> dict[str, str]:
+    """The entry of a comparison's file; a g from another file is written out, for that file may change."""
+    if isinstance(given, str) and not is_file_name(given):
+        return {"g": given, "gain": "own"}
+    text, gain = text_and_gain(named_surrogate(given) if isinstance(given, str) else given)
+    return {"g": text, "gain": gain}
 
 
 def _head(g: Surrogate, origin: str) -> list[str]:

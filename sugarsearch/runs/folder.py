@@ -31,6 +31,8 @@ STUDY, COMPARISON, RECORDS, DATABASE, HALL_OF_FAME, RESULTS, LOCK = (
     "results.json",
     "lock",
 )
+TRANSFER = "transfer"
+"""The folder, in a run's, of the same comparison on other data and models."""
 HALL_SIZE = 20
 HOLDER_SIZE = 200  # characters of a lock file that are shown
 
@@ -82,8 +84,11 @@ def check(folder: Path, config: StudyConfig | ComparisonConfig) -> None:
                 f"{folder} holds a {Path(name).stem} that differs from the one given:\n{changed}\n"
                 "Undo the change to resume, or give another run folder."
             )
-    elif any(entry.name != LOCK and not entry.name.startswith(f".{name}.") for entry in folder.iterdir()):
-        # Beside the lock there may be what a controller killed in its first second was writing.
+    elif any(
+        entry.name not in (LOCK, TRANSFER) and not entry.name.startswith(f".{name}.") for entry in folder.iterdir()
+    ):
+        # Beside the lock there may be what a controller killed in its first second was writing, and comparisons on
+        # other data that a search's verdict stands beside.
         raise RunError(f"{folder} is not empty and has no {name}, so it is not such a run. Give a new folder.")
 
 
