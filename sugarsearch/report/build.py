@@ -89,10 +89,12 @@ def _pictures_of_arms(table: FinalTable, activity: Sequence[Mapping[str, Sequenc
     restored = [Surrogate.from_json(arm.surrogate) for arm in arms]
     names = [g.name if arm.role == "control" else "" for arm, g in zip(arms, restored, strict=True)]
     titles = [_title(arm) for arm in arms]
+    curves = list(zip(names, titles, restored, strict=True))
     sweeps = [{float(rate): score for rate, score in arm.tuning.items()} for arm in arms]
     runs = [list(arm.scores.values()) for arm in arms]
     pictures = {
-        "surrogates": figures.curves_figure(list(zip(names, titles, restored, strict=True))),
+        # An ablation trains with the g of another arm.
+        "surrogates": figures.curves_figure([c for c, arm in zip(curves, arms, strict=True) if not arm.ablation]),
         "learning_rates": figures.learning_rate_figure(list(zip(names, titles, sweeps, strict=True))),
         "seeds": charts.seeds_figure(
             list(zip(names, titles, runs, strict=True)), table.collapse_below, table.scored_on

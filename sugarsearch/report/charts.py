@@ -85,7 +85,7 @@ def pareto_front(rows: Sequence[ScreeningRow]) -> list[ScreeningRow]:
 @style.styled
 def activity_figure(arms: Sequence[tuple[str, str, Sequence[float], Sequence[float]]]) -> Figure:
     """Dead units and sparsity over epochs: (name, title, dead units, sparsity) of each arm, shares by epoch."""
-    figure, (left, right) = style.new_figure(2, height=4.4)
+    figure, (left, right) = style.new_figure(2, height=4.4 + style.room_for(len(arms)))
     for index, (name, title, dead, sparsity) in enumerate(arms):
         line = style.arm_line(name, index)
         for axes, values in ((left, dead), (right, sparsity)):

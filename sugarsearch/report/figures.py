@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -47,12 +48,13 @@ def surrogate_figure(surrogate: Surrogate, ax: Axes | None = None) -> Figure:
 @style.styled
 def curves_figure(arms: Sequence[tuple[str, str, Surrogate]]) -> Figure:
     """The g's of several arms, (name, title, g) each, on one pair of axes; what was found comes first, nameless."""
-    figure, (axes,) = style.new_figure()
+    columns = _columns(title for _, title, _ in arms)
+    figure, (axes,) = style.new_figure(height=style.HEIGHT + style.room_for(math.ceil(len(arms) / columns)))
     for index, (name, title, surrogate) in enumerate(arms):
         _draw(axes, surrogate, f"{shorten(title, 40)},  gain {surrogate.gain:.2f}", style.arm_line(name, index))
     _label_derivative(axes)
     axes.set_title("the surrogate derivatives compared")
-    style.legend_below(axes, columns=_columns(title for _, title, _ in arms))
+    style.legend_below(axes, columns=columns)
     return figure
 
 
@@ -86,7 +88,8 @@ def screening_figure(rows: Sequence[ScreeningRow]) -> Figure:
 @style.styled
 def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float]]]) -> Figure:
     """Mean score over learning rates: (name, title, mean by rate) of each arm; the best rate is ringed."""
-    figure, (axes,) = style.new_figure()
+    columns = _columns(title for _, title, _ in arms)
+    figure, (axes,) = style.new_figure(height=style.HEIGHT + style.room_for(math.ceil(len(arms) / columns)))
     for index, (name, title, means) in enumerate(arms):
         rates = sorted(means)
         scores = [means[rate] for rate in rates]
@@ -104,7 +107,7 @@ def learning_rate_figure(arms: Sequence[tuple[str, str, dict[float, float]]]) ->
         ylabel="validation accuracy (%)",
         title="the learning rate of each arm; its best is ringed",
     )
-    style.legend_below(axes, columns=_columns(title for _, title, _ in arms))
+    style.legend_below(axes, columns=columns)
     return figure
 
 

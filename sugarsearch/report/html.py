@@ -93,7 +93,9 @@ def _verdict(table: FinalTable | None) -> dict[str, Any]:
         return {"kind": "", "phrase": table.winner, "sentences": [tables.scoring(table)]}
     others = [text for sentence, meaning in tables.said_of(table)[1:] for text in (sentence, meaning)]
     sentences = [found.explanation, found.sentence, *others, tables.scoring(table)]
-    return {"kind": found.kind, "phrase": found.phrase, "sentences": sentences}
+    titles = {arm.label: tables.title_of(arm) for arm in table.rows}
+    of_whom = f" ({titles[found.finalist]})" if len(table.verdicts) > 1 else ""
+    return {"kind": found.kind, "phrase": f"{found.phrase}{of_whom}", "sentences": sentences}
 
 
 def _tiles(result: StudyResult, table: FinalTable | None) -> list[dict[str, str]]:
@@ -125,7 +127,8 @@ def _arms(result: StudyResult, table: FinalTable | None) -> list[dict[str, Any]]
     if table is None:
         best = result.ranking[:1]
         return [_card(f"best so far: candidate {row.index}", "finalist", row.restore()) for row in best]
-    arms = sorted(table.rows, key=lambda arm: arm.role != "finalist")
+    # An ablation trains with the g of another arm.
+    arms = sorted((arm for arm in table.rows if not arm.ablation), key=lambda arm: arm.role != "finalist")
     return [_card(tables.title_of(arm), arm.role, Surrogate.from_json(arm.surrogate)) for arm in arms]
 
 

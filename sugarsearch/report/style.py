@@ -72,7 +72,7 @@ _TYPE = {
 }
 
 
-WIDTH = 5.6  # inches: two pictures stand side by side on a page, and one is still legible on a phone
+WIDTH, HEIGHT = 5.6, 3.9  # inches: two pictures stand side by side on a page, and one is still legible on a phone
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -86,7 +86,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def new_figure(columns: int = 1, width: float = WIDTH, height: float = 3.9) -> tuple[Figure, list[Axes]]:
+def new_figure(columns: int = 1, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, list[Axes]]:
     """A figure (inches) of `columns` panels, drawn by Agg without a window."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
@@ -101,7 +101,15 @@ def arm_line(name: str, index: int) -> dict[str, Any]:
         return {"color": B_SILU, "linestyle": _DASHES[2]}
     if index == 0:
         return {"color": FOUND, "linewidth": 2.6}
-    return {"color": OTHERS[index % len(OTHERS)], "linestyle": _DASHES[index % 2]}  # the third is B-SiLU's
+    return {
+        "color": OTHERS[index % len(OTHERS)],
+        "linestyle": _DASHES[(index + (index - 1) // len(OTHERS)) % 2],
+    }  # the third is B-SiLU's
+
+
+def room_for(rows: int) -> float:
+    """Inches that a legend of so many rows takes beyond what a picture has for it."""
+    return 0.2 * max(0, rows - 4)
 
 
 def legend_below(axes: Axes, columns: int = 2) -> None:

@@ -50,7 +50,7 @@ def test_the_phrase_comes_first_on_a_screen_of_100_columns(run: tuple[Path, Resu
     folder, search = run
     final = StudyResult.load(folder / "results.json").final
     assert final is not None
-    verdict = final["verdict"]
+    verdict = final["verdicts"][0]
     words = " ".join(search.stdout.split())
     assert words.startswith(verdict["sentence"])
     assert verdict["explanation"] in words

@@ -249,7 +249,7 @@ def test_the_sections_come_in_the_order_in_which_they_are_asked_for(report: Call
 def test_a_verdict_comes_first_with_its_explanation_comparisons_and_optimism(tmp_path: Path) -> None:
     final = json.loads(json.dumps(of().final))
     found, relu = final["rows"][0]["label"], "relu"
-    final["verdict"] = {
+    verdict_of = {
         "kind": "explained_by_gain", "phrase": "explained by gain", "sentence": "best found: explained by gain.",
         "explanation": "Nothing excludes its gain.", "finalist": found, "detectable": 0.02, "n": 100,
         "comparisons": [
@@ -258,6 +258,7 @@ def test_a_verdict_comes_first_with_its_explanation_comparisons_and_optimism(tmp
         ],
         "at_same_rate": [{"rate": 0.004, "mean": 0.04, "low": 0.01, "high": 0.07, "p_holm": 0.02, "n": 20}],
     }  # fmt: skip
+    final["verdicts"] = [verdict_of]
     final["optimism"] = {"promised": 0.064, "shown": 0.043, "points": 2.1, "sd": None}
     row = {"label": found, "surrogate": final["rows"][0]["surrogate"], "learning_rate": 0.01, "screening": 0.895}
     final["rerun"] = [{**row, "scores": {"0": 0.8, "1": 0.9}}]
