@@ -116,6 +116,39 @@ def test_what_cannot_be_meant_is_refused(folder: Path, override: str, message: s
     assert message in "\n".join(faults(folder / "study.yaml", override))
 
 
+@pytest.mark.parametrize(
+    ("override", "place", "message"),
+    [
+        (
+            "final={learning_rates: [0.1], replicates: 7, finalists: 2}",
+            "final.finalists is not allowed: ",
+            "with 7 seeds an arm no lead could be told from chance; a verdict on 2 finalists needs at least 8.",
+        ),
+        (
+            "final={learning_rates: [0.1], replicates: 6}",
+            "final.replicates is not allowed: ",
+            "with 6 seeds an arm no lead could be told from chance; a verdict on 1 finalist needs at least 7.",
+        ),
+        (
+            "final={learning_rates: [0.1], finalists: 3, rerun: {candidates: 2}}",
+            "final.rerun is not allowed: ",
+            "2 candidates; at least as many as finalists, 3, must be re-run.",
+        ),
+    ],
+)
+def test_a_verdict_that_could_say_nothing_is_refused(folder: Path, override: str, place: str, message: str) -> None:
+    (fault,) = faults(folder / "study.yaml", override)
+    assert fault.endswith(f": {place}{message}")
+
+
+def test_a_fault_of_the_whole_is_the_sentence_itself(folder: Path) -> None:
+    path = folder / "study.yaml"
+    path.write_text(STUDY.replace("epochs: 3", "epochs: 3\n  optimizer: adamw"))
+    assert faults(path, "final.ablations=[adam]") == [
+        f"{path}:1:1: the ablation adam is for recipes of sgd; this one's optimizer is adamw already."
+    ]
+
+
 def test_gain_ranking_can_be_asked_for_by_name(folder: Path) -> None:
     (folder / "space.yaml").write_text(SPACE + "gain: own\n")
     assert "ranks gain" in faults(folder / "study.yaml")[0]
