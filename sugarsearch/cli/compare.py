@@ -53,7 +53,9 @@ def compare(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Set surrogates against tuned ReLU, B-SiLU and themselves at unit gain; ends with a verdict on each.
+    """Set surrogates against tuned ReLU and other controls; ends with a verdict on each.
+
+    The others are B-SiLU, each surrogate at unit gain, and a random g of its gain.
 
     Every arm is tuned over learning rates on validation data, then run on fresh seeds and scored on the test split.
     A run folder stands for the best found there, and brings its recipe, budgets and search space.

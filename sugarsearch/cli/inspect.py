@@ -11,7 +11,8 @@ import typer
 from sugarsearch.cli.common import Json, Set, print_facts, print_json
 
 if TYPE_CHECKING:
-    from sugarsearch.config.schema import SearchSpace, StudyConfig
+    from sugarsearch.config.comparison import ComparisonConfig
+    from sugarsearch.config.schema import Recipe, SearchSpace, StudyConfig
     from sugarsearch.symbolic.surrogate import Surrogate
 
 
@@ -50,7 +51,9 @@ def show(
 
 
 def validate(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A study or a search space: a path, or a shipped name.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A study, a search space (a path, or a shipped name) or a comparison.")
+    ],
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -60,22 +63,26 @@ def validate(
     """
     from sugarsearch.catalog import Catalogue
     from sugarsearch.config import loader, yamlfile
+    from sugarsearch.config.comparison import ComparisonConfig
     from sugarsearch.config.schema import SearchSpace, StudyConfig
 
     only_space = file in loader.shipped("search_spaces") and file not in loader.shipped("studies")
     path = loader.find("search_spaces" if only_space else "studies", file)
-    is_space = "template" in yamlfile.read(path).value
-    config: SearchSpace | StudyConfig = (
-        loader.load(path, SearchSpace, Catalogue(), overrides or ())
-        if is_space
-        else loader.load(path, StudyConfig, Catalogue(), overrides or ())
-    )
-    if as_json:
-        print_json({"path": str(path), "kind": "search space" if is_space else "study", "config": config.model_dump()})
-    elif isinstance(config, SearchSpace):
-        print_facts([("valid", f"search space {path}"), *_space_facts(config)])
+    keys = yamlfile.read(path).value.keys()
+    config: SearchSpace | ComparisonConfig | StudyConfig
+    if "template" in keys:
+        config = loader.load(path, SearchSpace, Catalogue(), overrides or ())
+        kind, facts = "search space", _space_facts(config)
+    elif "surrogates" in keys:
+        config = loader.load(path, ComparisonConfig, Catalogue(), overrides or ())
+        kind, facts = "comparison", _comparison_facts(config)
     else:
-        print_facts([("valid", f"study {path}"), *_study_facts(config)])
+        config = loader.load(path, StudyConfig, Catalogue(), overrides or ())
+        kind, facts = "study", _study_facts(config)
+    if as_json:
+        print_json({"path": str(path), "kind": kind, "config": config.model_dump()})
+    else:
+        print_facts([("valid", f"{kind} {path}"), *facts])
 
 
 _TITLES = {
@@ -156,8 +163,27 @@ def _space_facts(space: SearchSpace) -> list[tuple[str, str]]:
     ]
 
 
+def _recipe_fact(recipe: Recipe) -> tuple[str, str]:
+    return "recipe", f"{recipe.model.name} on {recipe.data.name}, {recipe.epochs} epochs, {recipe.optimizer.name}"
+
+
+def _comparison_facts(config: ComparisonConfig) -> list[tuple[str, str]]:
+    final = config.final
+    return [
+        _recipe_fact(config.recipe),
+        ("surrogates", ", ".join(config.surrogates)),
+        ("random g's of", config.space.name if config.space else "no space"),
+        ("verdict", f"{final.replicates} seeds an arm, learning rates from {_listed(final.learning_rates)}"),
+        *([("ablations", ", ".join(final.ablations))] if final.ablations else []),
+    ]
+
+
+def _listed(rates: tuple[float, ...]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)
+
+
 def _study_facts(config: StudyConfig) -> list[tuple[str, str]]:
-    recipe, search, final = config.recipe, config.search, config.final
+    search, final = config.search, config.final
     screening = search.candidates * len(search.learning_rates) * search.replicates
     # Beside its controls each finalist has a random g of its gain and, where that is not 1, its form at unit gain;
     # the final runs of finalists and ReLU are at their two best rates.
@@ -165,7 +191,7 @@ def _study_facts(config: StudyConfig) -> list[tuple[str, str]]:
     tuning = arms * len(final.learning_rates) * final.tuning_replicates
     rerun = (final.rerun.candidates + 1) * final.rerun.replicates
     return [
-        ("recipe", f"{recipe.model.name} on {recipe.data.name}, {recipe.epochs} epochs, {recipe.optimizer.name}"),
+        _recipe_fact(config.recipe),
         ("space", f"{config.space.name} ({config.space.template}, {config.space.gain} gain)"),
         ("screening", f"{search.candidates} candidates by {search.sampler}: up to {screening:,} training runs"),
         (

@@ -14,7 +14,7 @@ from sugarsearch.report.tables import title_of
 from sugarsearch.report.text import percent
 from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.surrogate import Surrogate
-from sugarsearch.verdict.judgement import Comparison
+from sugarsearch.verdict.judgement import Comparison, signed
 from sugarsearch.verdict.pairs import Pair
 from sugarsearch.verdict.table import Arm, FinalTable
 
@@ -58,10 +58,6 @@ class Sheet:
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
 
 
 def _short(value: float) -> str:
@@ -118,8 +114,8 @@ def _final(table: FinalTable) -> Sheet:
         _RATE,
         _GAIN,
         _AT_ZERO,
-        _number("difference", "against ReLU", _points),
-        _interval("difference", "95 %", _points),
+        _number("difference", "against ReLU", signed),
+        _interval("difference", "95 %", signed),
         _FORMULA,
     )
     return Sheet("final", "The final table", columns, [_arm(arm) for arm in table.rows])
@@ -160,8 +156,8 @@ def difference_columns() -> tuple[Column, Column, Column]:
 
 
 _DIFFERENCE: Final = (
-    _number("difference", "points", _points),
-    _interval("difference", "interval", _points),
+    _number("difference", "points", signed),
+    _interval("difference", "interval", signed),
     _number("p", "p", _p),
     _number("p_holm", "p (Holm)", _p),
     _number("n", "seeds", str),
@@ -176,8 +172,8 @@ def _difference(found: Comparison | Pair) -> Sequence[Cell]:
 def _same_rate(table: FinalTable) -> Sheet:
     columns = (
         _number("learning_rate", "learning rate", lambda value: f"{value:g}"),
-        _number("difference", "points", _points),
-        _interval("difference", "interval", _points),
+        _number("difference", "points", signed),
+        _interval("difference", "interval", signed),
         _number("p_holm", "p (Holm)", _p),
         _number("n", "seeds", str),
     )

@@ -18,7 +18,7 @@ from sugarsearch.errors import UnknownNameError, UsageError
 from sugarsearch.evaluation.executor import InlineExecutor
 from sugarsearch.runs.comparison import run_comparison
 from sugarsearch.runs.export import entry_of
-from sugarsearch.runs.load import load_space
+from sugarsearch.runs.load import RANDOM_FROM, load_space
 from sugarsearch.runs.observer import Observer
 from sugarsearch.runs.results import StudyResult
 from sugarsearch.runs.yours import EXECUTION, checked, plain, rates_for, recipe_of, shown
@@ -38,7 +38,7 @@ def compare(
     run: Path | str = "runs/comparison",
     *,
     final: Mapping[str, Any] | VerdictConfig | None = None,
-    space: str | Path | SearchSpace | None = None,
+    space: str | Path | SearchSpace | None = RANDOM_FROM,
     seed: int = 0,
     observer: Observer | None = None,
     allow_changes: bool = False,
@@ -51,7 +51,7 @@ def compare(
 
     Args:
         surrogates: what is compared, by what it is called: {"mine": g, "tanh": "tanh(x)+1"}, or a list of them alone.
-            ReLU, B-SiLU and each one at unit gain stand beside them.
+            ReLU, B-SiLU, each one at unit gain and a random g of its gain stand beside them.
         model_fn: makes your network anew, with its own initial weights, drawn from torch's seed. Its ReLUs are
             replaced; see `sugarsearch.apply` for what counts as one.
         train: inputs (uint8 images [N, C, H, W] or floats [N, ...]) and integer labels [N]; NumPy or torch.
@@ -60,7 +60,8 @@ def compare(
         recipe: how to train, such as {"epochs": 20, "optimizer": "adam"}; its data and model are yours.
         run: the run folder.
         final: settings of the verdict: learning_rates, replicates (seeds of each arm), ablations, ...
-        space: a search space, by name, file or itself, to draw a random g of each one's gain from.
+        space: a search space, by name, file or itself, that a random g of each one's gain is drawn from; None: there
+            is no such control.
         seed: what all other seeds come from.
         observer: told how it goes; None: progress is shown on a terminal and in a notebook, and nowhere else.
         allow_changes: resume although packages have changed since the run began; the result's note says so.

@@ -16,7 +16,7 @@ from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.verdict import VerdictConfig
 from sugarsearch.errors import UsageError
 from sugarsearch.runs.export import Find, entry_of, find
-from sugarsearch.runs.load import SMALL_NETWORK
+from sugarsearch.runs.load import RANDOM_FROM, SMALL_NETWORK
 from sugarsearch.runs.results import StudyResult
 from sugarsearch.symbolic.library import is_file_name, surrogate
 from sugarsearch.verdict.arms import label_of
@@ -128,6 +128,7 @@ def _of_nothing(data: str | None, model: str | None) -> dict[str, Any]:
         )
     return {
         "recipe": {**SMALL_NETWORK.recipe, "data": data, "model": model},
+        "space": RANDOM_FROM,
         "final": {"learning_rates": list(SMALL_NETWORK.rates)},
     }
 

@@ -26,6 +26,10 @@ SMALL_NETWORK: Final = Defaults({"schedule": "cosine", "epochs": 10}, (0.1, 0.3,
 """Without momentum and on a cosine, small convolutional networks want high rates."""
 
 
+RANDOM_FROM: Final = "gate"
+"""The space that comparisons draw random g's of equal gain from, where nothing else is said."""
+
+
 def load_study(given: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     """The study that `given` means: a shipped bare name, or a YAML file.
 

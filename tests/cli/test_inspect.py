@@ -98,6 +98,23 @@ def test_validate_names_all_faults_with_their_lines(tmp_path: Path) -> None:
     assert f"{path}:6:1" in lines[-1]
 
 
+def test_validate_takes_a_comparison_too(tmp_path: Path) -> None:
+    file = tmp_path / "comparison.yaml"
+    file.write_text(
+        "name: mine\nsurrogates: [elu]\nspace: gate\n"
+        "recipe: {data: digits, model: deep_narrow_mlp, epochs: 3}\nfinal: {learning_rates: [0.1, 0.3]}\n"
+    )
+    said = call("validate", str(file)).stdout
+    assert f"comparison {file}" in said
+    assert "deep_narrow_mlp on digits, 3 epochs, sgd" in said
+    assert "10 seeds an arm, learning rates from 0.1, 0.3" in said
+    file.write_text(file.read_text().replace("[elu]", "[elou]"))
+    refused = call("validate", str(file))
+    assert refused.exit_code == 2
+    assert f"{file}:2:" in refused.stderr
+    assert "did you mean elu" in refused.stderr
+
+
 def test_validate_says_what_a_study_will_do(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(STUDY)

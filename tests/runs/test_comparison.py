@@ -71,10 +71,13 @@ def test_each_surrogate_has_a_verdict_and_its_own_controls(finished: tuple[Path,
     table = finished[1].table
     assert table is not None
     titles = {arm.label: arm.title for arm in table.rows}
-    assert sorted(titles.values()) == sorted(["mine", "gate", "gate at unit gain", "relu", "b_silu(alpha=1.67)"])
+    random = ["random g of gain 1", "random g of gain 0.904"]
+    assert sorted(titles.values()) == sorted(
+        ["mine", "gate", "gate at unit gain", "relu", "b_silu(alpha=1.67)", *random]
+    )
     assert {titles[verdict.finalist] for verdict in table.verdicts} == {"mine", "gate"}
     against = {titles[v.finalist]: [titles[made.against] for made in v.comparisons] for v in table.verdicts}
-    assert against == {"mine": ["relu"], "gate": ["relu", "gate at unit gain"]}
+    assert against == {"mine": ["relu", random[0]], "gate": ["relu", "gate at unit gain", random[1]]}
     assert {(pair.first, pair.second) for pair in table.pairs} == {(MINE.label + " at unit gain", "sigmoid(4*x)")}
 
 
@@ -89,9 +92,12 @@ def test_rates_are_chosen_on_validation_data_and_final_runs_scored_on_test_data(
         assert arm.summary.mean < 0.3, "test labels are their contrary"
 
 
-def test_without_test_data_it_says_that_validation_data_was_scored(tmp_path: Path) -> None:
-    table = call(tmp_path / "run", test=None).table
+def test_without_test_data_or_space_it_says_that_validation_data_was_scored_and_draws_no_random_g(
+    tmp_path: Path,
+) -> None:
+    table = call(tmp_path / "run", test=None, space=None).table
     assert table is not None
+    assert not any("random" in arm.title for arm in table.rows)
     assert table.scored_on == "validation"
     assert min(arm.summary.mean for arm in table.rows) > 0.6
 
@@ -117,7 +123,7 @@ def test_all_arms_share_seeds_which_differ_between_stages_and_comparisons(finish
         seeds[record.job.stage].setdefault(record.job.surrogate, set()).add(record.job.seed)
     for stage, count in (("tuning", 3), ("final", 8)):
         expected = {seed_of(0, stage, replicate) for replicate in range(count)}
-        assert list(seeds[stage].values()) == [expected] * 5
+        assert list(seeds[stage].values()) == [expected] * 7
     assert not {seed_of(1, "final", r) for r in range(8)} & {seed_of(0, "final", r) for r in range(8)}
 
 

@@ -14,7 +14,7 @@ from sugarsearch.runs import folder as run_folder
 from sugarsearch.runs.comparison import compared
 from sugarsearch.runs.compose import compose, transferred
 from sugarsearch.runs.export import export
-from sugarsearch.runs.load import load_study
+from sugarsearch.runs.load import load_space, load_study
 from sugarsearch.runs.results import ScreeningRow, StudyResult
 
 GIVEN = {"data": "digits", "model": "deep_narrow_mlp"}
@@ -45,7 +45,8 @@ def test_names_and_expressions_are_called_by_their_text_and_keep_their_order_and
     assert made.home is None
     assert made.config.name == "compare_sigmoid_4_x_elu_b_silu_alpha_2"
     assert (made.config.recipe.data.name, made.config.recipe.model.name) == ("digits", "deep_narrow_mlp")
-    assert (made.config.seed, made.config.space) == (0, None)
+    assert made.config.seed == 0
+    assert made.config.space == load_space("gate")
 
 
 def test_settings_override_and_a_space_may_be_named() -> None:
