@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "sugarsearch"
 # Top to bottom: a module may import its own layer and those after it.
 LAYERS = (
-    "cli", "report", "integrations", "search", "runs", "reproduction", "verdict", "analysis", "evaluation", "training",
+    "cli", "report", "integrations", "search", "reproduction", "runs", "verdict", "analysis", "evaluation", "training",
     "catalog", "models", "data", "nn", "symbolic", "config", "errors",
 )  # fmt: skip
 TORCH_LAYERS = LAYERS[: LAYERS.index("symbolic")]

@@ -18,8 +18,10 @@ from sugarsearch.config.fields import Names
 from sugarsearch.config.schema import SearchSpace
 from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, nearest_names
 
-Kind = Literal["studies", "search_spaces"]
+Kind = Literal["studies", "search_spaces", "baselines"]
 M = TypeVar("M", bound=BaseModel)
+
+_SINGULAR: dict[Kind, str] = {"studies": "study", "search_spaces": "search space", "baselines": "baseline"}
 
 _MAX_KEYS = 10
 _PLAIN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # control characters and halves of surrogate pairs
@@ -53,7 +55,7 @@ def find(kind: Kind, given: str, beside: Path | None = None) -> Path:
         return beside / path if beside and not path.is_absolute() and not os.path.exists(path) else path  # noqa: PTH110
     known = shipped(kind)
     if given not in known:
-        raise UnknownNameError("study" if kind == "studies" else "search space", given, known)
+        raise UnknownNameError(_SINGULAR[kind], given, known)
     return known[given]
 
 

@@ -1,0 +1,1 @@
+"""Runs a baseline and sets its numbers beside the printed ones."""
