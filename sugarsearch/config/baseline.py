@@ -150,7 +150,8 @@ class NarrowNetsBaseline(Baseline):
             return None
         given = found.percent[target]
         rest = 100 - sum(given.values())
-        return {name: given.get(name, max(rest, 0.0)) / 100 for name in self.targets[target].classes}
+        # Rounded, for 93.6 / 100 is 0.9359999999999999.
+        return {name: round(given.get(name, max(rest, 0.0)) / 100, 6) for name in self.targets[target].classes}
 
 
 def _check_shares(place: str, shares: dict[str, float], target: Target | None) -> None:

@@ -85,7 +85,7 @@ def cautions(cells: Sequence[Cell], results: Sequence[CellResult | None]) -> lis
     ]
     silent = [
         f"{cell.arm.title}: its g(0) is 0. Above a dead layer of a net with zero biases every pre-activation is 0, so "
-        "no gradient comes down through it, and born-dead nets stay dead as with ReLU."
+        "no gradient comes down to it: nets that are dead below their last hidden layer stay dead, as with ReLU."
         for cell, _ in run
         if cell.arm.initialisation == "he" and cell.arm.surrogate and surrogate(cell.arm.surrogate).at_zero == 0
     ]
