@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,7 +94,7 @@ def tune(
     from sugarsearch.runs.load import tune_study
 
     settings = [*execution_settings(device, workers), *(overrides or ())]
-    given = dict(map(_range, ranges or ()))
+    given = _ranges(ranges or ())
     config = tune_study(family, data, model, ranges=given or None, candidates=candidates, overrides=settings)
     _run(config, run, as_json, allow_changes)
 
@@ -143,6 +144,17 @@ def execution_settings(device: str | None, workers: int | None) -> list[str]:
     """What --device and --workers set, as overrides."""
     settings = {"device": device, "workers": workers}
     return [f"execution.{name}={value}" for name, value in settings.items() if value is not None]
+
+
+def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    from sugarsearch.errors import UsageError
+
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, bounds in map(_range, texts):
+        if name in ranges:
+            raise UsageError(f"--range gives {name} twice; give it once.")
+        ranges[name] = bounds
+    return ranges
 
 
 def _range(text: str) -> tuple[str, tuple[float, float]]:

@@ -131,6 +131,10 @@ def test_tune_gives_alpha_and_its_curve(tmp_path: Path) -> None:
         (["tune", "relu", "--data", "digits", "--model", "resnet8"], "no parameter to tune"),
         (["tune", "b_silu", "--data", "digits", "--model", "resnet8", "--range", "alpha"], "NAME=LOW:HIGH"),
         (["tune", "b_silu", "--data", "digits", "--model", "resnet8", "--range", "beta=1:2"], "alpha"),
+        (
+            [*("tune", "b_silu", "--data", "digits", "--model", "resnet8"), *("--range", "alpha=1:2") * 2],
+            "--range gives alpha twice",
+        ),
         (["report", "no/such/run"], "does not exist"),
     ],
 )
