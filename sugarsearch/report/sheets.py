@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from sugarsearch.report.charts import mean_interval, pareto_front
 from sugarsearch.report.figures import hall_of_fame
-from sugarsearch.report.tables import title_of
+from sugarsearch.report.tables import opponents, title_of
 from sugarsearch.report.text import percent
 from sugarsearch.runs.results import ScreeningRow, StudyResult
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -132,14 +132,7 @@ def _arm(arm: Arm) -> Sequence[Cell]:
 
 def _comparisons(table: FinalTable) -> Sheet:
     columns = (Column("finalist", "finalist"), Column("against", "against"), *_DIFFERENCE)
-    titles = {arm.label: title_of(arm) for arm in table.rows}
-    rows = [
-        (
-            *(titles.get(label, label) for label in (found.arm, found.against)),
-            *_difference(found),
-        )
-        for found in table.comparisons
-    ]
+    rows = [(*opponents(table, found), *_difference(found)) for found in table.comparisons]
     return Sheet("comparisons", "What the verdict rests on: differences to the controls", columns, rows)
 
 

@@ -82,9 +82,20 @@ def _plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def comparisons(table: FinalTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of the comparisons behind the verdict; intervals and p are corrected for their number."""
-    titles = {arm.label: title_of(arm) for arm in table.rows}
-    rows = [(titles.get(item.arm, item.arm), _AGAINST[item.control], *_measured(item)) for item in table.comparisons]
+    rows = [(*opponents(table, item, _AGAINST[item.control]), *_measured(item)) for item in table.comparisons]
     return _DIFFERENCES, rows
+
+
+def opponents(table: FinalTable, item: Comparison, against: str = "") -> tuple[str, str]:
+    """What finalist and control (or `against`) are called; with the learning rate, where it is not their best."""
+    arms = {arm.label: arm for arm in table.rows}
+
+    def name(label: str, rate: float, given: str) -> str:
+        arm = arms.get(label)
+        title = given or (title_of(arm) if arm else label)
+        return title if arm is None or arm.learning_rate == rate else f"{title}, lr {rate:g}"
+
+    return name(item.arm, item.rate, ""), name(item.against, item.against_rate, against)
 
 
 def pairs(table: FinalTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -164,6 +164,14 @@ def test_markdown_has_the_verdict_first_and_what_it_rests_on() -> None:
     assert "optimism: " in text
 
 
+def test_a_comparison_at_a_second_best_rate_says_so() -> None:
+    table = judged()
+    (verdict,) = table.verdicts
+    doubted = [dataclasses.replace(item, against_rate=0.125) for item in verdict.comparisons]
+    table = dataclasses.replace(table, verdicts=[dataclasses.replace(verdict, comparisons=doubted)])
+    assert tables.comparisons(table)[1][0][:2] == ("best found", "tuned ReLU, lr 0.125")
+
+
 @pytest.mark.parametrize("name", ["quickstart", "cifar10_small", "tune_b_silu", "tune_b_silu_low_rates"])
 def test_results_of_versions_before_verdicts_are_still_read(name: str) -> None:
     stored = StudyResult.load(Path(__file__).parents[2] / "docs" / "results" / name / "results.json")
