@@ -105,7 +105,7 @@ def judged(random: bool = True) -> FinalTable:
             FOUND.label,
             name,
             name,
-            0.03,
+            0.01,
             0.01,
             0.0234,
             0.011,
