@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sugarsearch.config.schema import StudyConfig
+from sugarsearch.config.verdict import FinalConfig
 from sugarsearch.errors import AdmissionError, UsageError
 from sugarsearch.evaluation.bench import versions
 from sugarsearch.evaluation.jobs import SCREENING, Job, seed_of
@@ -52,6 +53,9 @@ from sugarsearch.verdict.table import FinalTable
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results" / "verdicts.json"
 STUDIES: Final = ("quickstart", "cifar10_small")
+DEFAULT: Final = "default budget"
+"""Of the stages after the screening: what a study file that names no budget gets."""
+SCENARIOS: Final = (*STUDIES, f"cifar10_small, {DEFAULT}")
 PLANTED: Final = 0.01
 CLASSES: Final = 10
 
@@ -87,10 +91,14 @@ class World:
 
 
 @cache
-def world(name: str) -> World:
-    """Of the committed run of the study `name`."""
+def world(scenario: str) -> World:
+    """Of a study's committed run, with the study's budget or the default one."""
+    name, _, budget = scenario.partition(", ")
     result = StudyResult.load(ROOT / "docs" / "results" / name / "results.json")
     study = load_study(name)
+    if budget == DEFAULT:
+        final = FinalConfig(learning_rates=study.final.learning_rates)
+        study = study.model_copy(update={"final": final})
     table = result.table
     assert table is not None
     relu = next(row for row in table.rows if row.label == "relu")
@@ -156,9 +164,9 @@ class Trainer:
         return float(np.clip(here.truth(rate) + self._lead(g) + shared + own, 0.0, 1.0))
 
 
-def judged(name: str, planted: float, number: int) -> tuple[FinalTable, bool]:
+def judged(scenario: str, planted: float, number: int) -> tuple[FinalTable, bool]:
     """One study from its screening to its verdict; whether the planted candidate is the finalist comes with it."""
-    here, rng = world(name), np.random.default_rng([number, 1])
+    here, rng = world(scenario), np.random.default_rng([number, 1])
     search = here.study.search.model_copy(update={"seed": number})
     study = here.study.model_copy(update={"search": search})
     chosen = rng.choice(len(here.pool), study.search.candidates - 1, replace=False)
@@ -178,8 +186,8 @@ def _screened(g: Surrogate, trainer: Trainer, study: StudyConfig) -> Screened:
     return Screened(g, rate, scores[rate])
 
 
-def _outcome(name: str, planted: float, number: int) -> dict[str, Any]:
-    table, is_planted = judged(name, planted, number)
+def _outcome(scenario: str, planted: float, number: int) -> dict[str, Any]:
+    table, is_planted = judged(scenario, planted, number)
     verdict, optimism = table.verdict, table.optimism
     assert verdict is not None
     return {
@@ -192,17 +200,17 @@ def _outcome(name: str, planted: float, number: int) -> dict[str, Any]:
     }
 
 
-def counted(name: str, planted: float, studies: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
+def counted(scenario: str, planted: float, studies: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
     """What so many studies said."""
     started = time.monotonic()
-    made = list(pool.map(partial(_outcome, name, planted), range(studies), chunksize=10))
+    made = list(pool.map(partial(_outcome, scenario, planted), range(studies), chunksize=10))
     kinds = Counter(one["kind"] for one in made)
     better = sum(one["kind"] == "better" and (one["planted"] or not planted) for one in made)
     silent = [one for one in made if one["kind"] == "no_difference"]
     test = stats.binomtest(better, studies, alternative="greater" if planted else "less")
     bound = test.proportion_ci(0.95)
     return {
-        "noise_of": name,
+        "scenario": scenario,
         "planted_points": 100 * planted,
         "studies": studies,
         "said": dict(kinds.most_common()),
@@ -225,10 +233,10 @@ def _percent_blind(silent: Sequence[dict[str, Any]], planted: float) -> float | 
     return round(100 * fmean(one["detectable"] > planted for one in silent), 1)
 
 
-def _others(path: Path, studies: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows that the results file has of other studies."""
+def _others(path: Path, scenarios: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows that the results file has of other scenarios."""
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    return [row for row in rows if row["noise_of"] not in studies]
+    return [row for row in rows if row["scenario"] not in scenarios]
 
 
 def main() -> int:
@@ -236,14 +244,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--null", type=int, default=2000, help="null studies for each source of noise")
     parser.add_argument("--planted", type=int, default=500, help="planted studies for each")
-    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=STUDIES, help="whose noise; others' rows stay")
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS, help="others' rows stay")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     with ProcessPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        rows = _others(given.out, given.studies)
-        for name in given.studies:
+        rows = _others(given.out, given.scenarios)
+        for scenario in given.scenarios:
             for planted, studies in ((0.0, given.null), (PLANTED, given.planted)):
-                rows.append(counted(name, planted, studies, pool))
+                rows.append(counted(scenario, planted, studies, pool))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     result = {
         "what": "what verdicts say of studies whose truth is known; noise resampled from real runs",

@@ -19,7 +19,7 @@ class RerunConfig(Strict):
     """The best of the screening once more, on fresh seeds at their best rate: who was only lucky is left behind."""
 
     candidates: Annotated[int, Field(ge=1, le=1000)] = 8
-    replicates: Replicates = 3
+    replicates: Replicates = 6
 
 
 class VerdictConfig(Strict):
@@ -35,7 +35,7 @@ class VerdictConfig(Strict):
 
     learning_rates: LearningRates
     tuning_replicates: Annotated[int, Field(ge=3, le=100_000)] = 3
-    replicates: Replicates = 10
+    replicates: Replicates = 16
     controls: tuple[SurrogateText, ...] = ("relu", "b_silu")
     ablations: tuple[Literal["adam", "grafted"], ...] = ()
     adam_learning_rates: LearningRates = (3e-4, 1e-3, 3e-3)

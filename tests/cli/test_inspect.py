@@ -107,7 +107,7 @@ def test_validate_takes_a_comparison_too(tmp_path: Path) -> None:
     said = call("validate", str(file)).stdout
     assert f"comparison {file}" in said
     assert "deep_narrow_mlp on digits, 3 epochs, sgd" in said
-    assert "10 seeds an arm, learning rates from 0.1, 0.3" in said
+    assert "16 seeds an arm, learning rates from 0.1, 0.3" in said
     file.write_text(file.read_text().replace("[elu]", "[elou]"))
     refused = call("validate", str(file))
     assert refused.exit_code == 2
