@@ -16,7 +16,7 @@ from typing import Any, Final
 from sugarsearch.config.comparison import ComparisonConfig
 from sugarsearch.config.schema import StudyConfig
 from sugarsearch.errors import RunError
-from sugarsearch.runs.folder import identity
+from sugarsearch.runs.folder import file_of, identity
 from sugarsearch.runs.results import write_atomically
 
 RUN: Final = "run.json"
@@ -74,7 +74,7 @@ def settled(folder: Path, config: StudyConfig | ComparisonConfig, data: str, all
     if before is None:
         return now
     if before.study != now.study and before.versions["sugarsearch"] == now.versions["sugarsearch"]:
-        message = f"{folder}: its YAML file is no longer what the run was begun with. Give another run folder."
+        message = f"{folder}: {file_of(config)} is no longer what the run was begun with. Give another run folder."
         raise RunError(message)
     differences = _differences(before, now)
     if differences and not allow_changes:
