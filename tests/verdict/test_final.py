@@ -117,8 +117,8 @@ def test_seeds_are_fresh_paired_and_none_is_shared_between_stages() -> None:
         assert len({frozenset(used) for used in by_arm.values()}) == 1, "arms must share their seeds"
     rerun, tuning, final = ({seed for used in by_arm.values() for seed in used} for by_arm in seeds.values())
     screening = {seed_of(5, "screening", replicate) for replicate in range(100)}
-    assert (len(rerun), len(tuning), len(final)) == (3, 3, 7)
-    assert len(rerun | tuning | final | screening) == 3 + 3 + 7 + 100
+    assert (len(rerun), len(tuning), len(final)) == (6, 3, 7)
+    assert len(rerun | tuning | final | screening) == 6 + 3 + 7 + 100
 
 
 def rows_of(table: FinalTable) -> dict[str, Arm]:
