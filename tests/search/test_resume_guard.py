@@ -115,7 +115,7 @@ def test_a_study_file_edited_in_the_run_folder_does_not_smuggle_another_study_in
     text = path.read_text()
     assert text.count("  seed: 0") == 1
     path.write_text(text.replace("  seed: 0", "  seed: 7"))
-    with pytest.raises(RunError, match="study.yaml is no longer what the run was begun with"):
+    with pytest.raises(RunError, match=r"study\.yaml is no longer what the run was begun with"):
         tiny_study.run(folder, "search.seed=7", allow_changes=True)
 
 
