@@ -88,7 +88,7 @@ TABLE: Final = (
         "Each has its own best learning rate, and ReLU's own derivative does better.",
     ),
 )  # fmt: skip
-"""Exactly one row fits each combination of signs. Of several finalists the one whose kind comes first is spoken of."""
+"""Exactly one row fits each combination of signs. Of several finalists the one whose kind comes first stands first."""
 
 KINDS: Final = tuple(dict.fromkeys(row.kind for row in TABLE))
 
