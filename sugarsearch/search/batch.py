@@ -21,19 +21,33 @@ from sugarsearch.search.samplers import Proposal
 
 @dataclass
 class Candidate:
-    """A candidate under evaluation: its trial, its jobs, the records that have come, the epochs reported so far."""
+    """A candidate under evaluation: its trial, its jobs, the records that have come, the epochs reported so far.
+
+    stopped: by rung, whether the pruner stopped it there.
+    """
 
     trial: Trial
     proposal: Proposal
     jobs: list[Job]
     records: list[Record] = field(default_factory=list)
     reported: set[int] = field(default_factory=set)
+    stopped: dict[int, bool] = field(default_factory=dict)
 
     def report(self, score: float, epoch: int) -> None:
         """Report the score after `epoch` epochs to Optuna, once."""
         if epoch not in self.reported:
             self.trial.report(score, epoch)
             self.reported.add(epoch)
+
+    def stops(self, rung: int) -> bool:
+        """Whether the pruner stops it at `rung`, to which it has just reported; asked again, it says the same.
+
+        After a worker's death a rung is asked about once more. The trial may have reported to a later one meanwhile,
+        which is what Optuna would judge it by.
+        """
+        if rung not in self.stopped:
+            self.stopped[rung] = self.trial.should_prune()
+        return self.stopped[rung]
 
 
 class Batch:
@@ -66,7 +80,7 @@ class Batch:
             for candidate in racing:
                 known = {record.job.id: _at(record, epoch) for record in candidate.records} | reached
                 candidate.report(score_of(candidate.jobs, known), epoch)
-            stopped |= {job.id for c in racing if c.trial.should_prune() for job in c.jobs}
+            stopped |= {job.id for c in racing if c.stops(epoch) for job in c.jobs}
         return stopped
 
     def tell(self, study: Study) -> list[ScreeningRow]:

@@ -164,3 +164,14 @@ def test_asked_again_about_a_rung_the_judge_says_the_same() -> None:
     _, batch = batch_of(["relu", "gelu", "silu"])
     progress = rung(batch, [0.2, 0.5, 0.1])
     assert batch.judge(progress) == batch.judge(progress)
+
+
+def test_asked_again_about_a_rung_after_a_later_one_the_judge_says_the_same() -> None:
+    # As when a worker dies beyond the second rung and another one goes on from a checkpoint before the first.
+    _, batch = batch_of(["relu", "gelu", "silu", "mish"])
+    first = rung(batch, [0.2, 0.5, 0.1, 0.4])
+    stopped = batch.judge(first)
+    assert stopped == {job.id for i in (0, 2) for job in batch.candidates[i].jobs}
+    second = [progress for progress in rung(batch, [0.2, 0.5, 0.1, 0.4], epoch=2) if progress.job_id not in stopped]
+    assert batch.judge(second) == {job.id for job in batch.candidates[3].jobs}
+    assert batch.judge(first) == stopped
