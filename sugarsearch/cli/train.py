@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,12 @@ from sugarsearch.cli.common import Device, Json, Set, configured, print_json, pr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from torch import Tensor
 
     from sugarsearch.cli.request import TrainingRequest
+    from sugarsearch.data.device import DeviceArrays
+    from sugarsearch.training.network import Member, ModelFactory
     from sugarsearch.training.trainer import EpochReport, TrainingRun
 
 
@@ -60,12 +64,12 @@ def train(
     }
     request = configured(TrainingRequest, value, overrides or ())
     _refuse_unwritable(out)
-    run = _prepare(request)
+    run = make_run(request, open_data(request))
     reports = []
-    for report in _epochs(run, request.recipe.epochs):
+    for report in epochs_of(run, request.recipe.epochs):
         reports.append(report)
         if not as_json:
-            _say(report, request.recipe.epochs)
+            print(epoch_line(report, request.recipe.epochs), flush=True)
     if out is not None:
         save_weights(run.state(0), out)
         progress_console().print(f"weights of a plain ReLU network: {out}", markup=False, soft_wrap=True)
@@ -89,33 +93,73 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
         file.write(content.getbuffer())
 
 
-def _prepare(request: TrainingRequest) -> TrainingRun:
+@dataclass(frozen=True)
+class Data:
+    """What a request's runs train on and are scored on, on their device."""
+
+    train: DeviceArrays
+    validation: DeviceArrays
+    device: torch.device
+
+
+def open_data(request: TrainingRequest) -> Data:
+    """Open the request's data on its device, and have torch use as many threads as it says.
+
+    Raises:
+        AdmissionError: the request's surrogate, before anything is opened.
+        DataError: the data is missing or unfit.
+        UsageError: no such device.
+    """
     import torch
 
     from sugarsearch.data.device import DeviceArrays, normalisation
     from sugarsearch.data.splits import training_split
     from sugarsearch.evaluation.bench import resolve_device
     from sugarsearch.nn.admission import admit
+    from sugarsearch.symbolic.library import surrogate
+
+    admit(surrogate(request.surrogate))  # before the data, which may take minutes
+    split = training_split(request.recipe.data)
+    device = resolve_device(request.execution.device)
+    if request.execution.threads is not None:
+        torch.set_num_threads(request.execution.threads)
+    constants = normalisation(split.train)
+    train, validation = (DeviceArrays(part, constants, device) for part in (split.train, split.validation))
+    return Data(train, validation, device)
+
+
+def make_run(
+    request: TrainingRequest, data: Data, member: Member | None = None, factory: ModelFactory | None = None
+) -> TrainingRun:
+    """The request's run, or that of another member or of a network that `factory` makes; these run eagerly."""
     from sugarsearch.nn.selftest import self_test
     from sugarsearch.symbolic.library import surrogate
     from sugarsearch.training.network import Member
     from sugarsearch.training.trainer import TrainingRun, choose_mode
 
-    g, recipe, execution = surrogate(request.surrogate), request.recipe, request.execution
-    admit(g)
-    split = training_split(recipe.data)
-    device = resolve_device(execution.device)
-    if execution.threads is not None:
-        torch.set_num_threads(execution.threads)
-    mode = choose_mode(recipe, device, 1, execution.mode)
-    self_test(mode, device, "closed" if mode == "eager" else "table")
-    constants = normalisation(split.train)
-    parts = [DeviceArrays(part, constants, device) for part in (split.train, split.validation)]
-    members = [Member(g, request.seed)]
-    return TrainingRun(members, request.learning_rate, recipe, recipe.epochs, parts[0], parts[1], device, mode)
+    recipe = request.recipe
+    mode = "eager" if member or factory else choose_mode(recipe, data.device, 1, request.execution.mode)
+    self_test(mode, data.device, "closed" if mode == "eager" else "table")
+    members = [member or Member(surrogate(request.surrogate), request.seed)]
+    return TrainingRun(
+        members,
+        request.learning_rate,
+        recipe,
+        recipe.epochs,
+        data.train,
+        data.validation,
+        data.device,
+        mode,
+        factory,
+    )
 
 
-def _epochs(run: TrainingRun, epochs: int) -> Iterator[EpochReport]:
+def epochs_of(run: TrainingRun, epochs: int) -> Iterator[EpochReport]:
+    """Train, a report after each epoch.
+
+    Raises:
+        NothingFinishedError: the run diverged.
+    """
     from sugarsearch.errors import NothingFinishedError
 
     for _ in range(epochs):
@@ -128,12 +172,12 @@ def _epochs(run: TrainingRun, epochs: int) -> Iterator[EpochReport]:
         yield report
 
 
-def _say(report: EpochReport, epochs: int) -> None:
-    print(
+def epoch_line(report: EpochReport, epochs: int) -> str:
+    """What an epoch of `epochs` has reached, in one line."""
+    return (
         f"epoch {report.epoch:>{len(str(epochs))}} of {epochs}: validation accuracy {100 * report.accuracy:5.1f} %, "
         f"loss {report.loss:.4f}, training loss {report.train_loss:.4f}, "
-        f"dead units {100 * report.dead_units:.1f} %, sparsity {100 * report.sparsity:.1f} %",
-        flush=True,
+        f"dead units {100 * report.dead_units:.1f} %, sparsity {100 * report.sparsity:.1f} %"
     )
 
 
