@@ -101,8 +101,8 @@ def profile(network: nn.Module, batches: Iterable[Tensor]) -> list[LayerProfile]
     """Run `network` over `batches` once, in evaluation mode, and count what each call of an activation does.
 
     Calls come in the order of the forward pass. Memory does not grow with the number of samples. Activations are the
-    modules that `sugarsearch.nn.kinds` knows, SugarReLU, Primitive and PReLU; functions (F.relu) cannot be seen. The modes of the
-    network's modules are left as they were.
+    modules that `sugarsearch.nn.kinds` knows, SugarReLU, Primitive and PReLU; functions (F.relu) cannot be seen. Each
+    module's mode is left as it was.
 
     Args:
         network: on the device of the batches.
