@@ -32,7 +32,7 @@ from sugarsearch.evaluation.stop import Stop
 from sugarsearch.nn.admission import admit
 from sugarsearch.nn.selftest import self_test
 from sugarsearch.training.checkpoint import CheckpointFile
-from sugarsearch.training.network import Member, Mode, ModelFactory
+from sugarsearch.training.network import Member, Mode, ModelFactory, check_arm
 from sugarsearch.training.trainer import CutShortError, TrainingRun
 
 POPULATION_LIMIT: Final = 256
@@ -153,9 +153,11 @@ class Bench:
             watcher: told how it goes.
 
         Raises:
-            SugarsearchError: the data, model, device or mode cannot be used at all.
+            SugarsearchError: the data, model, device, mode or arm cannot be used at all.
         """
         deadline = math.inf if batch.seconds_left is None else time.monotonic() + batch.seconds_left
+        for job in batch.jobs:
+            check_arm(_member(job), self._factory or self._recipe.model, mode_of(job, batch.mode))
         for mode in dict.fromkeys(mode_of(job, batch.mode) for job in batch.jobs):
             self._verify(mode)
         admitted, rejected = self._admit(batch)
@@ -213,8 +215,10 @@ class Bench:
         kinds: dict[Hashable, list[Job]] = {}
         for job in jobs:
             kinds.setdefault(job.company, []).append(job)
-        size = POPULATION_LIMIT if batch.mode == "population" else 1
-        parts = [part for kind in kinds.values() for part in even_parts(kind, math.ceil(len(kind) / size))]
+        parts: list[Sequence[Job]] = []
+        for kind in kinds.values():
+            size = POPULATION_LIMIT if mode_of(kind[0], batch.mode) == "population" else 1
+            parts += even_parts(kind, math.ceil(len(kind) / size))
         wanted = ([job for job in part if job.id not in batch.done] for part in parts)
         return [self._group(part, batch.mode) for part in wanted if part]
 
@@ -233,7 +237,7 @@ class Bench:
 
     def _run(self, jobs: Sequence[Job], mode: Mode) -> TrainingRun:
         return TrainingRun(
-            [Member(job.surrogate, job.seed) for job in jobs],
+            [_member(job) for job in jobs],
             jobs[0].learning_rate,
             self._recipe,
             jobs[0].epochs,
@@ -308,9 +312,19 @@ class Bench:
         )
 
 
+def _member(job: Job) -> Member:
+    return Member(job.surrogate, job.seed, job.arm)
+
+
 def mode_of(job: Job, mode: Mode) -> Mode:
-    """The mode in which a job of a batch is trained: a grafted one, which cannot be compiled, is in eager mode."""
-    return "eager" if mode == "compiled" and job.ablation == "grafted" else mode
+    """The mode in which a job of a batch is trained.
+
+    A grafted one, which cannot be compiled, is eager in place of that. One of the non-SUGAR arm is always eager: tables
+    hold g alone, and compiled code of each f would meet Dynamo's limit.
+    """
+    if job.arm == "non_sugar" or (mode == "compiled" and job.ablation == "grafted"):
+        return "eager"
+    return mode
 
 
 def resolve_device(name: str, worker: int = 0) -> torch.device:

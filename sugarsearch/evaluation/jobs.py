@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 import numpy as np
 
 from sugarsearch.config.ablation import Ablation as Ablation
+from sugarsearch.config.arm import TrainingArm
 from sugarsearch.config.schema import ExecutionConfig, Recipe
 from sugarsearch.errors import UsageError
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -37,9 +38,10 @@ class Job:
         scoring: what accuracy is measured on: "validation"; `package.module:function`, which gets the
             recipe's DataConfig and returns Arrays; or a name of the data handed to an InlineExecutor.
         ablation: what is changed of the update.
+        arm: what the network computes forward: ReLU, or the surrogate's primitive.
 
     Raises:
-        UsageError: a stage that may not be scored on such data, or an unknown ablation.
+        UsageError: a stage that may not be scored on such data, an unknown ablation or arm, or grafting without SUGAR.
     """
 
     surrogate: Surrogate
@@ -50,6 +52,7 @@ class Job:
     stage: str
     scoring: str = VALIDATION
     ablation: Ablation = ""
+    arm: TrainingArm = "sugar"
 
     def __post_init__(self) -> None:
         if self.scoring != VALIDATION and self.stage != FINAL:
@@ -60,6 +63,14 @@ class Job:
         if self.ablation not in get_args(Ablation):
             known = ", ".join(map(repr, get_args(Ablation)))
             raise UsageError(f"ablation {self.ablation!r} is not known; allowed are {known}. Use one of them.")
+        if self.arm not in get_args(TrainingArm):
+            known = ", ".join(map(repr, get_args(TrainingArm)))
+            raise UsageError(f"arm {self.arm!r} is not known; allowed are {known}. Use one of them.")
+        if self.arm != "sugar" and self.ablation == "grafted":
+            raise UsageError(
+                f"ablation 'grafted' takes the direction from SUGAR's gradient, which arm {self.arm!r} does not have; "
+                "allowed there are '' and 'adam'."
+            )
 
     @cached_property
     def id(self) -> str:
@@ -67,14 +78,15 @@ class Job:
         return _digest(self.to_json())
 
     @property
-    def company(self) -> tuple[float, int, str, Ablation]:
+    def company(self) -> tuple[float, int, str, Ablation, TrainingArm]:
         """What jobs must have in common to be trained as one computation."""
-        return self.learning_rate, self.epochs, self.scoring, self.ablation
+        return self.learning_rate, self.epochs, self.scoring, self.ablation, self.arm
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` turns back into an equal job.
 
-        No ablation is not named, so that such jobs keep the ids that they had before there were any.
+        No ablation is not named, nor is the arm of SUGAR, so that such jobs keep the ids that they had before there
+        were others.
         """
         return {
             "surrogate": self.surrogate.to_json(),
@@ -85,6 +97,7 @@ class Job:
             "stage": self.stage,
             "scoring": self.scoring,
             **({"ablation": self.ablation} if self.ablation else {}),
+            **({"arm": self.arm} if self.arm != "sugar" else {}),
         }
 
     @classmethod

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sugarsearch.nn.activation import SugarReLU
+from sugarsearch.nn.primitive import Primitive
 
 
 @dataclass
@@ -50,9 +51,12 @@ class Activity:
 
 @contextmanager
 def watch(
-    network: nn.Module, *, stacked: bool = False, kinds: tuple[type[nn.Module], ...] = (SugarReLU,)
+    network: nn.Module, *, stacked: bool = False, kinds: tuple[type[nn.Module], ...] = (SugarReLU, Primitive)
 ) -> Iterator[Activity]:
     """Count what the activations of `network` do in the forward passes made inside.
+
+    Of a Primitive, whose outputs may be negative, a unit is dead if its output is never above 0, and sparsity is the
+    share of outputs that are not; of SugarReLU, whose outputs are ReLU's, that is the same as being 0.
 
     stacked: the network is a population, whose activations see [members, units, B].
     kinds: which modules are activations.

@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sugarsearch.config.arm import TrainingArm
 from sugarsearch.config.objects import is_object_name
 from sugarsearch.config.schema import ModelConfig
+from sugarsearch.errors import UsageError
 from sugarsearch.models.build import build_population, build_seeded, call_factory
 from sugarsearch.nn.activation import Form, SugarReLU
+from sugarsearch.nn.primitive import Primitive, primitive_of
 from sugarsearch.nn.surgery import apply
 from sugarsearch.symbolic.surrogate import Surrogate
 
@@ -23,10 +26,17 @@ ModelFactory = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class Member:
-    """One training run among the members of a TrainingRun: its surrogate, and the seed of weights and batches."""
+    """One training run among the members of a TrainingRun.
+
+    Attributes:
+        surrogate: the g to train with.
+        seed: of weights and batches.
+        arm: what the network computes forward: ReLU, or the surrogate's primitive.
+    """
 
     surrogate: Surrogate
     seed: int
+    arm: TrainingArm = "sugar"
 
 
 class Network:
@@ -108,7 +118,13 @@ def make_network(
     """A network with fresh weights, drawn from the members' seeds alone, and the members' surrogates in it.
 
     A user's own network, by name or factory, gets them by surgery. Members with equal surrogates should be neighbours.
+    In the arm non_sugar the activations are the surrogates' primitives.
+
+    Raises:
+        UsageError: see `check_arm`.
     """
+    for member in members:
+        check_arm(member, model, mode)
     surrogates = [member.surrogate for member in members]
     if mode == "population":
         assert isinstance(model, ModelConfig)
@@ -118,11 +134,30 @@ def make_network(
         return Network(module, device, mode)
     form: Form = "closed" if mode == "eager" else "table"
     if isinstance(model, ModelConfig) and not is_object_name(model.name):
-        shared = SugarReLU(surrogates[0], form=form)
-        module = build_seeded(model, shape, classes, members[0].seed, lambda: shared)
+        site = Primitive(surrogates[0]) if members[0].arm == "non_sugar" else SugarReLU(surrogates[0], form=form)
+        module = build_seeded(model, shape, classes, members[0].seed, lambda: site)
     else:
         module = _operated(model, members[0], form)
     return Network(module, device, mode)
+
+
+def check_arm(member: Member, model: ModelConfig | ModelFactory, mode: Mode) -> None:
+    """Refuse what cannot be trained in the member's arm; that of SUGAR refuses nothing.
+
+    Raises:
+        UsageError: the arm non_sugar without a primitive, of a user's own network, or in another mode than eager.
+    """
+    if member.arm == "sugar":
+        return
+    primitive_of(member.surrogate)
+    if not isinstance(model, ModelConfig) or is_object_name(model.name):
+        name = model.name if isinstance(model, ModelConfig) else "what a model factory makes"
+        raise UsageError(
+            f"arm 'non_sugar' trains models of the catalogue alone; given {name}, a network of your own. Use a model "
+            "of the catalogue."
+        )
+    if mode != "eager":
+        raise UsageError(f"arm 'non_sugar' is trained in mode 'eager' alone; given mode {mode!r}. Use mode 'eager'.")
 
 
 def _operated(model: ModelConfig | ModelFactory, member: Member, form: Form) -> nn.Module:
