@@ -18,10 +18,16 @@ from sugarsearch.config.fields import Names
 from sugarsearch.config.schema import SearchSpace
 from sugarsearch.errors import ConfigurationError, Problem, UnknownNameError, nearest_names
 
-Kind = Literal["studies", "search_spaces", "baselines"]
+Kind = Literal["studies", "search_spaces", "baselines", "baselines/recipes", "baselines/rows"]
 M = TypeVar("M", bound=BaseModel)
 
-_SINGULAR: dict[Kind, str] = {"studies": "study", "search_spaces": "search space", "baselines": "baseline"}
+_SINGULAR: dict[Kind, str] = {
+    "studies": "study",
+    "search_spaces": "search space",
+    "baselines": "baseline",
+    "baselines/recipes": "recipe",
+    "baselines/rows": "set of rows",
+}
 
 _MAX_KEYS = 10
 _PLAIN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # control characters and halves of surrogate pairs
@@ -75,11 +81,18 @@ def check(
     overrides: Sequence[str] = (),
     option: str = "--set",
 ) -> M:
-    """Check a document against `model`; its `space` may be a name or a path. See `apply_overrides`."""
+    """Check a document against `model`; see `apply_overrides`.
+
+    Its `space` and its `rows` may be a name or a path; a recipe of its `models` may say `like: NAME`, of a shipped
+    recipe, and then needs only the keys in which it differs.
+    """
     space = [text for text in overrides if text.partition("=")[0].strip() == "space"]
     apply_overrides(document, space, option)
     if "space" in model.model_fields:
-        _graft_space(document)  # a space given by name is there before a key of it is set
+        _graft(document, ("space",), "search_spaces")  # a space given by name is there before a key of it is set
+    if "models" in model.model_fields:
+        _graft_recipes(document)
+        _graft(document, ("rows",), "baselines/rows")
     apply_overrides(document, [text for text in overrides if text not in space], option)
     _expand_names(model, document.value)
     value = _without_control_characters(document, document.value, ())
@@ -122,22 +135,44 @@ def apply_overrides(document: yamlfile.Document, overrides: Sequence[str], optio
             document.refuse(keys, f"{'.'.join(keys)}: {fault}")
 
 
-def _graft_space(document: yamlfile.Document) -> None:
-    """Replace a space given by name or path with that file's content."""
-    given = document.value.get("space")
-    if not isinstance(given, str) or ("space",) in document.faulty:
+def _graft(document: yamlfile.Document, location: yamlfile.Location, kind: Kind) -> None:
+    """Replace what is given at `location` by name or path with that file's content."""
+    given, name = document.value, ".".join(map(str, location))
+    for key in location:
+        given = given.get(key) if isinstance(given, dict) else None
+    if not isinstance(given, str) or location in document.faulty:
         return
     try:
-        document.graft(("space",), yamlfile.read(find("search_spaces", given, beside=Path(document.path).parent)))
+        document.graft(location, yamlfile.read(find(kind, given, beside=Path(document.path).parent)))
     except UnknownNameError as error:
-        document.refuse(("space",), f"space: {error}")
+        document.refuse(location, f"{name}: {error}")
     except ConfigurationError as error:
         for problem in error.problems:
             if problem.line:
                 document.problems.append(problem)
-                document.faulty.add(("space",))
+                document.faulty.add(location)
             else:  # the file as a whole: the place is where it is named
-                document.refuse(("space",), f"space: {problem}")
+                document.refuse(location, f"{name}: {problem}")
+
+
+def _graft_recipes(document: yamlfile.Document) -> None:
+    """Give every recipe of `models` that is `like` a shipped one that one's keys, where it has none of its own."""
+    models = document.value.get("models")
+    for name, model in models.items() if isinstance(models, dict) else ():
+        recipe = model.get("recipe") if isinstance(model, dict) else None
+        if not isinstance(recipe, dict) or "like" not in recipe:
+            continue
+        place = ("models", name, "recipe")
+        _graft(document, (*place, "like"), "baselines/recipes")
+        shared = recipe.pop("like")
+        if (*place, "like") in document.faulty or not isinstance(shared, dict):
+            document.faulty.add(place)
+            continue
+        model["recipe"] = {**shared, **recipe}
+        like = (*place, "like")
+        grafted = [known for known in document.positions if known[: len(like)] == like and len(known) > len(like)]
+        for known in grafted:
+            document.positions.setdefault((*place, *known[len(like) :]), document.positions[known])
 
 
 def _without_control_characters(document: yamlfile.Document, value: Any, location: yamlfile.Location) -> Any:
@@ -165,6 +200,12 @@ def _expand_names(model: type[BaseModel], value: dict[str, Any]) -> None:
     """Where a mapping with a name is expected, the bare name will do: `model: resnet18`."""
     for key, info in model.model_fields.items():
         inner, given = info.annotation, value.get(key)
+        if typing.get_origin(inner) is dict and isinstance(given, dict):
+            item = typing.get_args(inner)[1]
+            for one in given.values() if isinstance(item, type) and issubclass(item, BaseModel) else ():
+                if isinstance(one, dict):
+                    _expand_names(item, one)
+            continue
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             continue
         if isinstance(given, str) and "name" in inner.model_fields and not issubclass(inner, SearchSpace):

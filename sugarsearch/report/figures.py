@@ -59,6 +59,23 @@ def curves_figure(arms: Sequence[tuple[str, str, Surrogate]]) -> Figure:
 
 
 @style.styled
+def functions_figure(surrogates: Sequence[Surrogate]) -> Figure:
+    """The primitives of several g's, as far as they are known, and beside them the g's themselves."""
+    figure, (left, right) = style.new_figure(2, width=10.0, height=style.HEIGHT + style.room_for(len(surrogates) // 2))
+    values = np.linspace(-REACH, REACH, 1201)
+    for index, g in enumerate(surrogates):
+        line = style.arm_line(g.name, index + 1)
+        if (exact := g.primitive_values(values)) is not None:
+            left.plot(values, exact, **line)
+        _draw(right, g, g.label, line)
+    left.set(xlabel="x", ylabel="f(x)", xlim=(-4, 4), ylim=(-1.5, 4), title="activation functions")
+    _label_derivative(right)
+    right.set(xlim=(-4, 4), title="their derivatives")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+@style.styled
 def screening_figure(rows: Sequence[ScreeningRow]) -> Figure:
     """Score of every candidate in the order of proposal, and the best so far as a line with its steps."""
     figure, (axes,) = style.new_figure()

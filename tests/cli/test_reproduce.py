@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sugarsearch.cli import app
+from sugarsearch.config import loader
 
 SMALL = [
     word
@@ -31,7 +32,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def test_it_lists_the_baselines_without_a_name() -> None:
     result = call()
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith("table2_3  SUGAR (Horuz et al. 2025)")
+    listed = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert listed.keys() == {path.stem for path in loader.shipped_folder("baselines").glob("*.yaml")}
+    assert listed["table2_3"].startswith("SUGAR (Horuz et al. 2025)")
 
 
 def test_the_table_sets_ours_beside_the_papers(first: tuple[Path, Result]) -> None:
@@ -68,7 +71,7 @@ def test_the_same_command_trains_nothing_again_and_more_runs_are_added(first: tu
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["table2"], "unknown baseline 'table2'; did you mean table2_3?"),
+        (["table2"], "unknown baseline 'table2'; did you mean "),
         (["table2_3", "--cell", "f9/he"], "unknown cell 'f9/he'"),
         (["table2_3", "--runs", "0"], "--runs"),
         (["table2_3", "--device", "cuda:99"], "cuda:99"),
