@@ -123,7 +123,7 @@ def open_data(request: TrainingRequest) -> Data:
     device = resolve_device(request.execution.device)
     if request.execution.threads is not None:
         torch.set_num_threads(request.execution.threads)
-    constants = normalisation(split.train)
+    constants = normalisation(split.train, request.recipe.normalisation)
     train, validation = (DeviceArrays(part, constants, device) for part in (split.train, split.validation))
     return Data(train, validation, device)
 

@@ -5,9 +5,9 @@ Every field has its default and its bounds here, in `verdict` and in `fields`, a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
 from sugarsearch.config.fields import (
     Binary,
@@ -29,6 +29,12 @@ from sugarsearch.config.fields import (
     fault,
 )
 from sugarsearch.config.verdict import FinalConfig, VerdictConfig
+
+NormalisationName = Literal["channel", "half", "unit"]
+
+TIMM_TRAINS_ALONE: Final = (
+    "augmentation 'timm' works on one network's images at a time, not on a population's. Use execution.mode: auto."
+)
 
 
 class Interval(Strict):
@@ -113,8 +119,31 @@ class ModelConfig(Strict):
         return self
 
 
-class OptimizerConfig(Strict):
-    """The optimiser, in torch.optim's terms; the learning rate is not part of it."""
+class Grown(Strict):
+    """Settings of which some, `LATER`, came when there were runs already.
+
+    These are not written down at their defaults, so that what was asked before keeps its name: it tells a run
+    which records are its own.
+    """
+
+    LATER: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        idle = {name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in write(self).items() if name not in idle}
+
+
+class OptimizerConfig(Grown):
+    """The optimiser, in torch.optim's terms; the learning rate is not part of it.
+
+    decay: which parameters weight decay is for; "matrices" are those of two or more dimensions, which biases, norms
+        and layer scales are not.
+    final_weight_decay: where the weight decay ends that a cosine takes there, step by step over all of the recipe,
+        from weight_decay; without it weight decay is constant.
+    """
+
+    LATER = frozenset({"decay", "final_weight_decay"})
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -122,6 +151,8 @@ class OptimizerConfig(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    decay: Literal["all", "matrices"] = "all"
+    final_weight_decay: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> OptimizerConfig:
@@ -129,16 +160,21 @@ class OptimizerConfig(Strict):
             raise fault(f"momentum and nesterov belong to sgd; {self.name} has betas.")
         if self.nesterov and not self.momentum:
             raise fault("nesterov needs momentum > 0.")
+        if self.final_weight_decay is not None and not self.weight_decay:
+            raise fault("final_weight_decay needs weight_decay > 0, from where it goes there.")
         return self
 
 
-class ScheduleConfig(Strict):
-    """Learning rate over epochs, as a factor of the base rate."""
+class ScheduleConfig(Grown):
+    """Learning rate over epochs, as a factor of the base rate; warm-up rises from `warmup_fraction` to 1."""
+
+    LATER = frozenset({"warmup_fraction"})
 
     name: Literal["constant", "milestones", "cosine"] = "constant"
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     final_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
@@ -147,11 +183,23 @@ class ScheduleConfig(Strict):
             raise fault(f"milestones belong to schedule 'milestones'; this one is '{self.name}'.")
         if self.name == "milestones" and not self.milestones:
             raise fault("schedule 'milestones' needs milestones: a list of epochs.")
+        if self.warmup_fraction and not self.warmup_epochs:
+            raise fault("warmup_fraction is where warm-up begins; it needs warmup_epochs > 0.")
         return self
 
 
-class Recipe(Strict):
-    """All of a training run but surrogate, learning rate and seed."""
+class Recipe(Grown):
+    """All of a training run but surrogate, learning rate and seed.
+
+    batch_size: inputs of one forward pass.
+    accumulation: such batches to one optimisation step, whose gradient is that of their samples' mean loss.
+    normalisation: of uint8 images: "channel" by mean and deviation of the training images, "half" to [-1, 1], "unit"
+        to [0, 1]. Floats are used as given.
+    augmentation: "timm" is that of the Swin and ConvNeXt recipes: RandAugment, random erasing, mixup and cutmix, and
+        label smoothing; see data.timm_recipe.
+    """
+
+    LATER = frozenset({"accumulation", "normalisation"})
 
     data: DataConfig
     model: ModelConfig
@@ -159,9 +207,17 @@ class Recipe(Strict):
     schedule: ScheduleConfig = ScheduleConfig()
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    accumulation: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     precision: Literal["fp32", "bf16"] = "fp32"
-    augmentation: Literal["none", "crop_flip"] = "none"
+    normalisation: NormalisationName = "channel"
+    augmentation: Literal["none", "crop_flip", "timm"] = "none"
     clip_gradient: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Recipe:
+        if self.augmentation == "timm" and self.batch_size % 2:
+            raise fault(f"augmentation 'timm' mixes images in pairs; batch_size is {self.batch_size}, use an even one.")
+        return self
 
 
 class PruningConfig(Strict):
@@ -221,6 +277,8 @@ class StudyConfig(Strict):
     @model_validator(mode="after")
     def _coherent(self) -> StudyConfig:
         refuse_idle_ablations(self.final, self.recipe)
+        if self.recipe.augmentation == "timm" and self.execution.mode == "population":
+            raise fault(TIMM_TRAINS_ALONE)
         ranks_gain = self.space.gain == "own" and len(self.search.learning_rates) < 3
         if ranks_gain and not self.search.allow_gain_ranking:
             raise fault(

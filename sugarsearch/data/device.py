@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sugarsearch.config.schema import NormalisationName
 from sugarsearch.data.arrays import Arrays
 from sugarsearch.errors import UsageError
 
@@ -21,11 +22,21 @@ class Normalisation:
     std: tuple[float, ...]
 
 
-def normalisation(train: Arrays) -> Normalisation | None:
-    """Exact mean and deviation of the training images, per channel; None for floats, which are used as given."""
+def normalisation(train: Arrays, name: NormalisationName = "channel") -> Normalisation | None:
+    """What a recipe's normalisation is on these training images; None for floats, which are used as given.
+
+    name: "channel" is their exact mean and deviation per channel, "half" is (x / 255 - 0.5) / 0.5, "unit" is x / 255.
+    """
     if train.images.dtype != np.uint8:
         return None
     channels = train.images.shape[1]
+    if name != "channel":
+        mean, std = {"half": (127.5, 127.5), "unit": (0.0, 255.0)}[name]
+        return Normalisation((mean,) * channels, (std,) * channels)
+    return _exact(train, channels)
+
+
+def _exact(train: Arrays, channels: int) -> Normalisation:
     # Counted by pixel value: exact, and a large set mapped from disk passes through in pieces.
     counts = np.zeros((channels, 256), dtype=np.int64)
     for start in range(0, len(train), 4096):
@@ -46,6 +57,7 @@ class DeviceArrays:
         labels: int64 [N], on the device.
         classes: how many classes there are.
         shape: the shape of one input.
+        normalisation: of the training data; None for floats.
         device: where it lies.
     """
 
@@ -65,7 +77,7 @@ class DeviceArrays:
             device: the device of everything `batch` returns.
             channels_last: memory format of batches [B, C, H, W]; ignored for other shapes.
         """
-        self.device = torch.device(device)
+        self.device, self.normalisation = torch.device(device), normalisation
         # A copy, because torch warns of read-only memory, and a map must not be read page by page in training.
         self.images = torch.from_numpy(np.array(arrays.images)).to(self.device)
         self.labels = torch.from_numpy(np.array(arrays.labels)).to(self.device)

@@ -131,7 +131,7 @@ class Bench:
         self._stop = stop or Stop()
         self._given = dict(scoring or {})
         self._names = split.train.classes
-        self._normalisation = normalisation(split.train)
+        self._normalisation = normalisation(split.train, self._recipe.normalisation)
         self._train_data = DeviceArrays(split.train, self._normalisation, device)
         self._scoring = {VALIDATION: DeviceArrays(split.validation, self._normalisation, device)}
         self._tested: set[Mode] = set()

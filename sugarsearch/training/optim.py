@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +16,30 @@ from sugarsearch.errors import UsageError
 
 def optimizer_config(recipe: Recipe, ablation: Ablation) -> OptimizerConfig:
     """The recipe's optimiser; under the ablation "adam" Adam with torch's defaults and the recipe's weight decay."""
+    given = recipe.optimizer
     if ablation == "adam":
-        return OptimizerConfig(name="adam", weight_decay=recipe.optimizer.weight_decay)
-    return recipe.optimizer
+        return OptimizerConfig(
+            name="adam",
+            weight_decay=given.weight_decay,
+            decay=given.decay,
+            final_weight_decay=given.final_weight_decay,
+        )
+    return given
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], config: OptimizerConfig, learning_rate: float
+    parameters: Iterable[nn.Parameter], config: OptimizerConfig, learning_rate: float, *, stacked: bool = False
 ) -> torch.optim.Optimizer:
     """torch's own optimiser, fused.
 
-    All of them work element by element, so the stacked parameters of a population need nothing else.
+    All of them work element by element, so the parameters of a population (`stacked`, [members, ...]) need nothing
+    but that the member dimension is none of a matrix's two.
     """
     decay = config.weight_decay
+    groups: Iterable[Any] = parameters if config.decay == "all" else _by_decay(parameters, stacked)
     if config.name == "sgd":
         return torch.optim.SGD(
-            parameters,
+            groups,
             learning_rate,
             momentum=config.momentum,
             nesterov=config.nesterov,
@@ -38,7 +47,16 @@ def make_optimizer(
             fused=True,
         )
     adam: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return adam(parameters, learning_rate, config.betas, config.eps, decay, fused=True)
+    return adam(groups, learning_rate, config.betas, config.eps, decay, fused=True)
+
+
+def _by_decay(parameters: Iterable[nn.Parameter], stacked: bool) -> list[dict[str, Any]]:
+    """Groups for torch: matrices and what has more dimensions; all others, without weight decay."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in parameters:
+        (matrices if parameter.ndim - stacked >= 2 else others).append(parameter)
+    return [group for group in ({"params": matrices}, {"params": others, "weight_decay": 0.0}) if group["params"]]
 
 
 def keep_members(optimizer: torch.optim.Optimizer, indices: Tensor) -> None:
@@ -54,15 +72,15 @@ def keep_members(optimizer: torch.optim.Optimizer, indices: Tensor) -> None:
 
 
 class Schedule:
-    """The learning rate's factor at each step, defined over all the recipe's epochs.
+    """The learning rate's factor and the weight decay at each step, defined over all the recipe's epochs.
 
-    Warm-up rises linearly, step by step, to 1 at its last step. "milestones" multiplies by `factor` at the
-    start of each milestone epoch; "cosine" falls, step by step, from 1 at the end of the warm-up to
-    `final_fraction` at the end of the last epoch.
+    Warm-up rises linearly, step by step, from `warmup_fraction`, which no step has itself, to 1 at its last step.
+    "milestones" multiplies by `factor` at the start of each milestone epoch; "cosine" falls, step by step, from 1 at
+    the end of the warm-up to `final_fraction` at the end of the last epoch. Weight decay knows no warm-up.
     """
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
-        self._config = recipe.schedule
+        self._config, self._optimizer = recipe.schedule, recipe.optimizer
         self._epochs = recipe.epochs
         self._steps_per_epoch = steps_per_epoch
         self._warmup_steps = round(self._config.warmup_epochs * steps_per_epoch)
@@ -74,15 +92,31 @@ class Schedule:
 
     def factor(self, step: int) -> float:
         """For optimisation step `step`, counted from 0 at the start of training."""
-        if step < self._warmup_steps:
-            return (step + 1) / self._warmup_steps
         config = self._config
+        if step < self._warmup_steps:
+            return config.warmup_fraction + (1 - config.warmup_fraction) * ((step + 1) / self._warmup_steps)
         if config.name == "milestones":
             return float(config.factor ** sum(step // self._steps_per_epoch >= m for m in config.milestones))
         if config.name == "cosine":
             done = (step - self._warmup_steps) / (self._epochs * self._steps_per_epoch - self._warmup_steps)
             return config.final_fraction + (1 - config.final_fraction) * (1 + math.cos(math.pi * done)) / 2
         return 1.0
+
+    def weight_decay(self, step: int) -> float | None:
+        """For optimisation step `step`; None where it is constant."""
+        start, end = self._optimizer.weight_decay, self._optimizer.final_weight_decay
+        if end is None:
+            return None
+        done = step / (self._epochs * self._steps_per_epoch)
+        return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+    def set(self, optimizer: torch.optim.Optimizer, learning_rate: float, step: int) -> None:
+        """Give `optimizer` what step `step` has of the base rate, and the weight decay in groups that have any."""
+        rate, decay = learning_rate * self.factor(step), self.weight_decay(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+            if decay is not None and group["weight_decay"] > 0:
+                group["weight_decay"] = decay
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float, stacked: bool) -> None:

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sugarsearch.config.ablation import Ablation
-from sugarsearch.config.schema import ModelConfig, Recipe
+from sugarsearch.config.schema import TIMM_TRAINS_ALONE, ModelConfig, Recipe
 from sugarsearch.data.device import DeviceArrays
 from sugarsearch.errors import UsageError
 from sugarsearch.models.catalog import MODELS
-from sugarsearch.nn.function import relus_own_gradient
+from sugarsearch.training.augmentation import TimmBatches
+from sugarsearch.training.batches import Batches, DeviceBatches, divide
+from sugarsearch.training.gradients import Gradients
 from sugarsearch.training.metrics import Activity, watch
 from sugarsearch.training.network import Member, Mode, ModelFactory, make_network
-from sugarsearch.training.optim import (
-    Schedule,
-    clip_gradients,
-    graft_gradients,
-    keep_members,
-    make_optimizer,
-    optimizer_config,
-)
+from sugarsearch.training.optim import Schedule, keep_members, make_optimizer, optimizer_config
+from sugarsearch.training.streams import Stream, number
 
 SCORING_BATCH = 512
 """Inputs scored at once; the first of these batches is also the one that dead units are counted on."""
-
-# Streams of a member's seed: what is drawn for one purpose must not depend on another.
-_ORDER, _AUGMENTATION, _MODEL = range(3)
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,7 @@ class EpochReport:
         epoch: epochs trained, from 1.
         accuracy: share of the scoring data classified rightly.
         loss: mean cross-entropy on the scoring data.
-        train_loss: mean cross-entropy of the epoch's batches, each before its step.
+        train_loss: mean cross-entropy of the epoch's batches, each before its step, as augmented.
         finite: whether both losses are; a member that is not has diverged and should be dropped.
         dead_units: share of units that are 0 for all of the first scoring batch.
         sparsity: share of activations that are 0 there.
@@ -66,7 +57,7 @@ class CutShortError(Exception):
 
 
 Cut = Callable[[], bool]
-"""Whether to stop now; asked before each step."""
+"""Whether to stop now; asked before each batch."""
 
 
 def choose_mode(
@@ -78,8 +69,8 @@ def choose_mode(
     """The execution mode of runs of a recipe.
 
     "auto" is population where several members can share a computation (for small networks more than ten
-    times as fast), else compiled on CUDA, where the surrogate then costs nothing, else eager: on a CPU
-    compiling takes longer than it saves on a short run.
+    times as fast; not with augmentation by timm), else compiled on CUDA, where the surrogate then costs
+    nothing, else eager: on a CPU compiling takes longer than it saves on a short run.
 
     Args:
         recipe: its model decides whether a population is possible.
@@ -88,7 +79,7 @@ def choose_mode(
         requested: a mode other than "auto" is taken as it is.
 
     Raises:
-        UsageError: a population of a model that has no such form.
+        UsageError: a population of a model that has no such form, or of images that timm augments.
     """
     entry = MODELS.get(recipe.model.name)
     capable = entry is not None and entry.population
@@ -98,9 +89,12 @@ def choose_mode(
             f"mode 'population' needs a model that can train as one: {names}; the model is {recipe.model.name}. "
             "Use mode: auto."
         )
+    alone = recipe.augmentation == "timm"
+    if requested == "population" and alone:
+        raise UsageError(TIMM_TRAINS_ALONE)
     if requested != "auto":
         return requested
-    if capable and members > 1:
+    if capable and members > 1 and not alone:
         return "population"
     return "compiled" if device.type == "cuda" else "eager"
 
@@ -151,14 +145,19 @@ class TrainingRun:
         self._rows = sorted(range(len(members)), key=lambda index: groups.index(members[index].surrogate))
         self.epoch = 0
         self._recipe, self._epochs, self._rate, self._device = recipe, epochs, learning_rate, device
-        self._train, self._scoring, self._ablation = train, scoring, ablation
+        self._scoring = scoring
+        self._batches = _batches(train, recipe)
+        self._parts = divide(self._batches.samples, recipe.batch_size, recipe.accumulation)
         model: ModelConfig | ModelFactory = model_factory or recipe.model
         self._network = make_network(
             [members[row] for row in self._rows], model, train.shape, train.classes, device, mode
         )
-        self._parameters = list(self._network.module.parameters())
-        self._optimizer = make_optimizer(self._parameters, optimizer_config(recipe, ablation), learning_rate)
-        self._steps = math.ceil(len(train) / recipe.batch_size)
+        parameters, stacked = list(self._network.module.parameters()), self._network.stacked
+        self._optimizer = make_optimizer(parameters, optimizer_config(recipe, ablation), learning_rate, stacked=stacked)
+        self._gradients = Gradients(
+            parameters, stacked=stacked, grafted=ablation == "grafted", limit=recipe.clip_gradient
+        )
+        self._steps = self._parts[-1].step + 1
         self._schedule = Schedule(recipe, self._steps)
 
     @property
@@ -170,7 +169,7 @@ class TrainingRun:
         """Train one epoch, one pass over the data, and score; a report for each living member.
 
         Args:
-            cut: asked before each step and each batch that is scored.
+            cut: asked before each batch, of training and of scoring.
 
         Raises:
             CutShortError: it said so.
@@ -222,42 +221,26 @@ class TrainingRun:
     def _train_epoch(self, cut: Cut) -> Tensor:
         """Mean loss of each living member, [members], on the device."""
         self._network.module.train()
-        order = self._order()
-        augment = self._augmentation()
+        seeds = [self.members[member].seed for member in self._rows]
         total = torch.zeros(len(self._rows), device=self._device)
-        for step, indices in enumerate(torch.split(order, self._recipe.batch_size, dim=-1)):
+        for part, (inputs, targets) in zip(self._parts, self._batches.epoch(seeds, self.epoch), strict=True):
             if cut():
-                raise CutShortError(f"cut in epoch {self.epoch + 1}, step {step} of {self._steps}.")
-            inputs = self._train.batch(indices, augment)
-            rate = self._rate * self._schedule.factor(self.epoch * self._steps + step)
-            total += self._step(inputs, self._train.labels[indices], rate) * indices.shape[-1]
-        return total / len(self._train)
+                raise CutShortError(f"cut in epoch {self.epoch + 1}, step {part.step} of {self._steps}.")
+            if part.opens:
+                self._gradients.clear()
+            losses = self._losses(inputs, targets, whole_batch=part.size == self._recipe.batch_size)
+            # The members' losses have no parameter in common: each gets the gradient it would get alone.
+            self._gradients.add(losses.sum() * part.share)
+            total += losses.detach() * part.size
+            if part.closes:
+                self._gradients.finish()
+                self._schedule.set(self._optimizer, self._rate, self.epoch * self._steps + part.step)
+                self._optimizer.step()
+        return total / self._batches.samples
 
-    def _step(self, inputs: Tensor, labels: Tensor, rate: float) -> Tensor:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad()
+    def _losses(self, inputs: Tensor, targets: Tensor, *, whole_batch: bool) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.precision == "bf16"):
-            whole = labels.shape[-1] == self._recipe.batch_size
-            losses = self._network.losses(self._network.logits(inputs, whole_batch=whole), labels)
-        # The members' losses have no parameter in common: each gets the gradient it would get alone.
-        self._backward(losses.sum())
-        if self._recipe.clip_gradient is not None:
-            clip_gradients(self._parameters, self._recipe.clip_gradient, self._network.stacked)
-        self._optimizer.step()
-        return losses.detach()
-
-    def _backward(self, loss: Tensor) -> None:
-        """Fill in the gradients; grafting goes back twice through the one graph, for SUGAR's and for ReLU's."""
-        if self._ablation != "grafted":
-            torch.autograd.backward(loss)
-            return
-        torch.autograd.backward(loss, retain_graph=True)
-        directions = [parameter.grad for parameter in self._parameters]
-        self._optimizer.zero_grad()
-        with relus_own_gradient():
-            torch.autograd.backward(loss)
-        graft_gradients(self._parameters, directions, self._network.stacked)
+            return self._network.losses(self._network.logits(inputs, whole_batch=whole_batch), targets)
 
     @torch.no_grad()
     def _report(self, train_loss: Tensor, cut: Cut) -> list[EpochReport]:
@@ -293,38 +276,19 @@ class TrainingRun:
         ]
         return sorted(reports, key=lambda report: report.member)
 
-    def _order(self) -> Tensor:
-        """The epoch's inputs in order, int64 [N], or [members, N] where members have seeds of their own."""
-        seeds = [self.members[member].seed for member in self._rows]
-        orders = {
-            seed: torch.randperm(len(self._train), generator=_generator(seed, self.epoch, _ORDER, torch.device("cpu")))
-            for seed in dict.fromkeys(seeds)
-        }
-        rows = [orders[seed] for seed in (seeds if len(orders) > 1 else seeds[:1])]
-        return (torch.stack(rows) if len(rows) > 1 else rows[0]).to(self._device)
-
-    def _augmentation(self) -> torch.Generator | list[torch.Generator] | None:
-        if self._recipe.augmentation == "none":
-            return None
-        seeds = [self.members[member].seed for member in self._rows]
-        generators = [_generator(seed, self.epoch, _AUGMENTATION, self._device) for seed in seeds]
-        return generators if len(set(seeds)) > 1 else generators[0]
-
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
         """Dropout and the like draw from the first member's seed and the epoch, not from the caller's state."""
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(_number(self.members[self.alive[0]].seed, self.epoch, _MODEL))
+            torch.manual_seed(number(self.members[self.alive[0]].seed, self.epoch, Stream.MODEL))
             yield
 
 
-def _number(seed: int, epoch: int, stream: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64)[0])
-
-
-def _generator(seed: int, epoch: int, stream: int, device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(_number(seed, epoch, stream))
+def _batches(train: DeviceArrays, recipe: Recipe) -> Batches:
+    if recipe.augmentation == "timm":
+        return TimmBatches(train, recipe.batch_size)
+    return DeviceBatches(train, recipe.batch_size, crop_flip=recipe.augmentation == "crop_flip")
 
 
 def _check(
@@ -338,6 +302,8 @@ def _check(
 ) -> None:
     if not members or (mode != "population" and len(members) != 1):
         raise UsageError(f"mode {mode!r} trains one member, a population at least one; given {len(members)}.")
+    if mode == "population" and recipe.augmentation == "timm":
+        raise UsageError(TIMM_TRAINS_ALONE)
     if mode == "population" and model_factory is not None:
         raise UsageError("a model factory cannot train as a population; use mode 'eager' or 'compiled'.")
     if ablation == "grafted" and mode == "compiled":

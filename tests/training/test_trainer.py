@@ -71,13 +71,13 @@ def plain_loop(recipe: Recipe, train: DeviceArrays, orders: Sequence[Tensor], se
     return network
 
 
-def orders_of(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+def orders_of(run: TrainingRun, train: DeviceArrays, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The run's epochs, advanced to the end, as the order in which each visited the training data."""
     seen: list[Tensor] = []
     batch = DeviceArrays.batch
 
     def recording(arrays: DeviceArrays, indices: Tensor, augment: torch.Generator | None = None) -> Tensor:
-        if arrays is run._train:
+        if arrays is train:
             seen.append(indices)
         return batch(arrays, indices, augment)
 
@@ -102,13 +102,13 @@ def test_relus_own_derivative_trains_bit_for_bit_like_a_plain_loop(
     schedule = ScheduleConfig(name="milestones", milestones=(2, 4), factor=0.3)
     recipe = make_recipe(optimizer=optimizer, schedule=schedule, clip_gradient=clip)
     run = start(recipe, vectors)
-    orders = orders_of(run, monkeypatch)
+    orders = orders_of(run, vectors[0], monkeypatch)
     expected = plain_loop(recipe, vectors[0], orders, 3, 0.02)
     assert states_equal(run.state(0), expected.state_dict())
     assert all(torch.equal(order.sort().values, torch.arange(90)) for order in orders), "an epoch is one pass"
     assert not torch.equal(orders[0], orders[1])
     other = start(recipe, vectors, "leaky_relu(alpha=0.3)")
-    orders_of(other, monkeypatch)
+    orders_of(other, vectors[0], monkeypatch)
     assert not states_equal(other.state(0), expected.state_dict())
 
 
@@ -117,7 +117,7 @@ def test_a_network_with_batch_norm_trains_bit_for_bit_like_a_plain_loop(
 ) -> None:
     recipe = make_recipe(ModelConfig(name="small_conv"), schedule=ScheduleConfig(name="milestones", milestones=(2,)))
     run = start(recipe, pictures)
-    orders = orders_of(run, monkeypatch)
+    orders = orders_of(run, pictures[0], monkeypatch)
     assert states_equal(run.state(0), plain_loop(recipe, pictures[0], orders, 3, 0.02).state_dict())
 
 
