@@ -71,8 +71,20 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
         ),
         "vgg16": ModelEntry(
             "sugarsearch.models.vgg:vgg16",
-            "VGG-16 with one linear layer as its head, 14.7 M parameters",
-            {"batch_norm": Option(True, choices=(True, False))},
+            "VGG-16, 14.7 M parameters with one linear layer as its head, 33.6 M with the classic head of three "
+            "linear layers and dropout; images of at least 32x32",
+            {
+                "batch_norm": Option(True, choices=(True, False)),
+                "head": Option("linear", choices=("linear", "classic")),
+            },
+        ),
+        "conv2next": ModelEntry(
+            "sugarsearch.models.conv2next:conv2next",
+            "Conv2NeXt-base, 7.4 M parameters, 2.5 GMAC at 32x32; images of at least 8x8",
+        ),
+        "swin_t": ModelEntry(
+            "sugarsearch.models.swin:swin_t",
+            "Swin-T, 27.7 M parameters at 200 classes, 4.5 GMAC at 224x224; images of at least 4x4",
         ),
     }
 )

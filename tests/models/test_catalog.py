@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sugarsearch.config.fields import OptionValue
@@ -40,6 +40,10 @@ CASES = [
     Case("resnet18", {"stem": "imagenet"}, (3, 64, 64), 17, 11_181_642, 148.0),
     Case("vgg16", {}, IMAGE, 13, 14_714_688 - 4_224 + 8_448 + 5_130, 313.0),
     Case("vgg16", {"batch_norm": False}, IMAGE, 13, 14_714_688 + 5_130, 313.0),
+    Case("vgg16", {"head": "classic"}, IMAGE, 15, 14_714_688 + 4_224 + 513 * 4096 + 4097 * 4106, 332.0),
+    Case("conv2next", {}, IMAGE, 18, 7_360_976, 2_478.0),
+    # The rows: four stages, whose attention fills its windows up to 21, 14, 7 and 7 patches a side; the rest.
+    Case("swin_t", {}, (3, 64, 64), 12, 28_288_354 - 990 * 769, 78.6 + 102.9 + 297.7 + 276.3 + 15.3),
 ]
 
 
@@ -68,6 +72,22 @@ def test_sites_parameters_cost_and_gradients(case: Case) -> None:
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_every_sites_input_has_a_gradient_and_the_memory_format_changes_nothing(case: Case) -> None:
+    network, inputs = built(case).eval(), torch.randn(1, *case.shape)
+    seen: list[Tensor] = []
+    for module in network.modules():
+        if isinstance(module, SugarReLU):
+            module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    logits = network(inputs)
+    gradients = torch.autograd.grad(logits.square().sum(), seen)
+    assert len(seen) == case.sites
+    assert all(bool(gradient.any()) for gradient in gradients)
+    if inputs.ndim == 4:
+        network = network.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(network(inputs.contiguous(memory_format=torch.channels_last)), logits)
+
+
 def test_resnet18_computes_what_torchvisions_does() -> None:
     config = ModelConfig(name="resnet18", options={"stem": "imagenet"})
     network, reference = build(config, (3, 64, 64), 10, nn.ReLU), torchvision.models.resnet18(num_classes=10)
@@ -81,7 +101,7 @@ def test_every_model_has_a_case() -> None:
     assert {case.name for case in CASES} == set(MODELS)
 
 
-@pytest.mark.parametrize("name", ["deep_narrow_mlp", "small_conv", "resnet8"])
+@pytest.mark.parametrize("name", ["deep_narrow_mlp", "small_conv", "resnet8", "conv2next", "swin_t"])
 def test_weights_come_from_the_seed_alone_and_leave_the_callers_random_state(name: str) -> None:
     config, before = ModelConfig(name=name), torch.get_rng_state()
     first = build_seeded(config, IMAGE, 10, 7, nn.ReLU).state_dict()
@@ -126,6 +146,7 @@ def test_a_population_starts_as_its_members_and_computes_what_they_compute() -> 
         ("resnet18", {"stam": "cifar"}, "did you mean stem"),
         ("resnet18", {"stem": "svhn"}, "'svhn'; allowed: 'cifar', 'imagenet'"),
         ("vgg16", {"batch_norm": 1}, "is 1; allowed: True, False"),
+        ("vgg16", {"head": "clasic"}, "'clasic'; allowed: 'linear', 'classic'"),
         ("deep_narrow_mlp", {"depth": 0}, "at least 1"),
         ("deep_narrow_mlp", {"width": True}, "whole number"),
     ],
@@ -140,6 +161,10 @@ def test_wrong_names_and_options_are_refused_with_what_is_allowed(
 def test_a_model_refuses_inputs_that_are_no_images_and_a_population_that_is_none() -> None:
     with pytest.raises(UsageError, match=r"at least 32x32.*\[1, 8, 8\]"):
         build(ModelConfig(name="vgg16"), (1, 8, 8), 10, nn.ReLU)
+    with pytest.raises(UsageError, match=r"conv2next needs images .*at least 8x8"):
+        build(ModelConfig(name="conv2next"), (3, 32, 7), 10, nn.ReLU)
+    with pytest.raises(UsageError, match=r"swin_t needs images .*at least 4x4"):
+        build(ModelConfig(name="swin_t"), (3, 3, 32), 10, nn.ReLU)
     with pytest.raises(UsageError, match=r"images \[C, H, W\]"):
         build(ModelConfig(name="small_conv"), (64,), 10, nn.ReLU)
     with pytest.raises(UsageError, match="models that can: deep_narrow_mlp"):
