@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, Final, Protocol
 
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import RandomCrop
 
@@ -60,6 +63,9 @@ def image_transform(shape: tuple[int, ...], normalisation: Normalisation) -> Ima
     )
     if max(size) <= SMALL:
         transform.transforms[0] = RandomCrop(size, padding=4)
+    for operation in transform.transforms[2].ops:
+        if operation.name == "PosterizeIncreasing":
+            operation.aug_fn = partial(_posterize, operation.aug_fn)
     made: ImageTransform = transform
     return made
 
@@ -74,6 +80,11 @@ def mixing(classes: int) -> Mixing:
         mixup_alpha=0.8, cutmix_alpha=1.0, prob=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=classes
     )
     return made
+
+
+def _posterize(posterize: Callable[..., Image.Image], image: Image.Image, bits: int, **settings: Any) -> Image.Image:
+    """timm's own, also of 0 bits, which its strongest grade asks for: black, an error from Pillow 13 on."""
+    return posterize(image, bits, **settings) if bits else Image.new(image.mode, image.size)
 
 
 def _timm() -> ModuleType:

@@ -35,6 +35,18 @@ def test_normalisation_equals_numpy() -> None:
     np.testing.assert_allclose(numbers.std, data.images.std(axis=(0, 2, 3), dtype=np.float64), rtol=1e-12)
 
 
+def test_normalisation_by_name_takes_nothing_from_the_data() -> None:
+    data = arrays(count=6, shape=(2, 4, 4))
+    share = data.images.astype(np.float64) / 255
+    for name, wanted in (("half", (share - 0.5) / 0.5), ("unit", share)):
+        numbers = normalisation(data, name)  # type: ignore[arg-type]
+        batch = DeviceArrays(data, numbers).batch(torch.arange(6))
+        np.testing.assert_allclose(batch.numpy(), wanted, rtol=1e-6, atol=1e-6)
+    assert normalisation(data, "channel") == normalisation(data)
+    floats = from_pairs({"train": (np.zeros((4, 3), np.float32), [0, 1, 0, 1])})["train"]
+    assert normalisation(floats, "half") is normalisation(floats, "unit") is None
+
+
 def test_a_constant_channel_stays_finite() -> None:
     data = from_pairs({"train": (np.full((4, 1, 2, 2), 7, np.uint8), [0, 1, 0, 1])})["train"]
     assert normalisation(data) == Normalisation((7.0,), (1.0,))

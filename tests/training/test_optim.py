@@ -72,6 +72,26 @@ def test_warm_up_rises_to_one_and_hands_over_to_the_cosine() -> None:
     assert ours[warm - 1] == ours[warm] == 1.0
 
 
+@pytest.mark.parametrize("fraction", [0.001, 0.4])
+def test_warm_up_begins_at_a_fraction(fraction: float) -> None:
+    warm = 14
+
+    def make(optimizer: torch.optim.Optimizer) -> Any:
+        first = fraction + (1 - fraction) / warm
+        return torch.optim.lr_scheduler.LinearLR(optimizer, first, 1.0, total_iters=warm - 1)
+
+    ours = factors(schedule(warmup_epochs=2.0, warmup_fraction=fraction))
+    assert ours == pytest.approx(torch_factors(make, EPOCHS * STEPS), rel=1e-9)
+    assert ours[0] > fraction
+    assert ours[warm - 1] == pytest.approx(1.0, rel=1e-15)
+
+
+def test_warm_up_from_nothing_is_the_share_of_its_steps_to_the_bit() -> None:
+    for epochs in (1.0, 3.0, 11.0):
+        warm = round(epochs * STEPS)
+        assert factors(schedule(warmup_epochs=epochs), warm) == [(step + 1) / warm for step in range(warm)]
+
+
 def test_constant_is_constant_after_the_warm_up_and_a_warm_up_must_end() -> None:
     assert factors(schedule(warmup_epochs=0.5)) == [0.25, 0.5, 0.75] + [1.0] * (EPOCHS * STEPS - 3)
     assert set(factors(schedule())) == {1.0}
@@ -116,18 +136,25 @@ def test_clipping_a_population_clips_each_member_by_its_own_norm() -> None:
     assert torch.equal(stacked[0].grad[0], gradients[0][0]) if stacked[0].grad is not None else False
 
 
-@pytest.mark.parametrize("config", [OptimizerConfig(momentum=0.9), OptimizerConfig(name="adamw", weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        OptimizerConfig(momentum=0.9),
+        OptimizerConfig(name="adamw", weight_decay=0.1),
+        OptimizerConfig(name="adamw", weight_decay=0.1, decay="matrices"),
+    ],
+)
 def test_keeping_members_keeps_their_parameters_and_optimiser_state(config: OptimizerConfig) -> None:
     def run(rows: list[int], keep: list[int]) -> torch.Tensor:
         start = torch.arange(12.0).view(4, 3)
-        parameter = nn.Parameter(start[rows].clone())
-        optimizer = make_optimizer([parameter], config, 0.1)
+        parameter, matrix = nn.Parameter(start[rows].clone()), nn.Parameter(start.view(4, 3, 1)[rows].clone())
+        optimizer = make_optimizer([parameter, matrix], config, 0.1, stacked=True)
         for step in range(6):
             if step == 3:
                 keep_members(optimizer, torch.tensor(keep))
             optimizer.zero_grad()
-            torch.autograd.backward((parameter**2).sum() * (step + 1))
+            torch.autograd.backward(((parameter**2).sum() + (matrix**3).sum()) * (step + 1))
             optimizer.step()
-        return parameter.detach()
+        return torch.cat([parameter.detach(), matrix.detach().flatten(1)], dim=1)
 
     torch.testing.assert_close(run([0, 1, 2, 3], [1, 3]), run([1, 3], [0, 1]))
