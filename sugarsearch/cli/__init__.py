@@ -18,6 +18,7 @@ from sugarsearch.cli.data import register as register_data
 from sugarsearch.cli.export import register as register_export
 from sugarsearch.cli.inspect import register as register_inspect
 from sugarsearch.cli.landscape import register as register_landscape
+from sugarsearch.cli.profile import register as register_profile
 from sugarsearch.cli.reproduce import register as register_reproduce
 from sugarsearch.cli.study import register as register_study
 from sugarsearch.cli.train import register as register_train
@@ -130,6 +131,7 @@ for register in (
     register_train,
     register_inspect,
     register_landscape,
+    register_profile,
     register_export,
     register_data,
 ):
