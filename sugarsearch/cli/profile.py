@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from sugarsearch.analysis.advice import Beginning, Remedy
     from sugarsearch.cli.request import TrainingRequest
+    from sugarsearch.data.device import DeviceArrays
     from sugarsearch.report.profile import Moment, Outcome
     from sugarsearch.report.sheets import Sheet
     from sugarsearch.training.trainer import EpochReport, TrainingRun
@@ -108,6 +110,22 @@ def profile(
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """The first `count` inputs in batches, normalised anew each time: what stays on the device is bytes."""
+
+    arrays: DeviceArrays
+    count: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        import torch
+
+        from sugarsearch.training.trainer import SCORING_BATCH
+
+        for indices in torch.split(torch.arange(self.count, device=self.arrays.device), SCORING_BATCH):
+            yield self.arrays.batch(indices)
+
+
+@dataclass(frozen=True)
 class Subject:
     """What is looked at.
 
@@ -125,7 +143,7 @@ class Subject:
     loaded: nn.Module | None
     trains: bool
     split: str
-    batches: Sequence[Tensor]
+    batches: Inputs
 
     @property
     def name(self) -> str:
@@ -145,20 +163,16 @@ class Found:
 
 
 def _opened(request: TrainingRequest, weights: Path | None, trains: bool, split: str, samples: int | None) -> Subject:
-    import torch
-
     from sugarsearch.cli.opened import plain_network, read_weights
-    from sugarsearch.training.trainer import SCORING_BATCH
 
     state = None if weights is None else read_weights(weights)  # what cannot be read is said before the data is opened
     data = open_data(request)
     part = data.train if split == "train" else data.validation
     count = min(samples or len(part), len(part))  # it lies in random order: the first are a fair sample
-    batches = [part.batch(indices) for indices in torch.split(torch.arange(count, device=data.device), SCORING_BATCH)]
     loaded = None
     if weights is not None and state is not None:
         loaded = plain_network(weights, state, request.recipe.model, part.shape, part.classes, data.device)
-    return Subject(request, data, partial(_plain, request, data), loaded, trains, split, batches)
+    return Subject(request, data, partial(_plain, request, data), loaded, trains, split, Inputs(part, count))
 
 
 def _plain(request: TrainingRequest, data: Data) -> nn.Module:
@@ -237,7 +251,8 @@ def _found(subject: Subject, moments: Sequence[Moment], outcomes: Sequence[Outco
 
     request = subject.request
     last, trained = moments[-1], len(moments) > 1
-    beginning = look_at_beginning(subject.begin, moments[0].layers, subject.batches[:PROBED], request.seed)
+    probe = list(itertools.islice(subject.batches, PROBED))
+    beginning = look_at_beginning(subject.begin, moments[0].layers, probe, request.seed)
     g = surrogate(request.surrogate)
     said = advise(last.layers, beginning, g, trained=trained, seed_known=subject.trains)
     when = "at initialisation" if not trained else "with the given weights"
