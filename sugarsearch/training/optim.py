@@ -15,15 +15,13 @@ from sugarsearch.errors import UsageError
 
 
 def optimizer_config(recipe: Recipe, ablation: Ablation) -> OptimizerConfig:
-    """The recipe's optimiser; under the ablation "adam" Adam with torch's defaults and the recipe's weight decay."""
+    """The recipe's optimiser; under the ablation "adam" Adam with torch's defaults and the recipe's weight decay.
+
+    How weight decay moves is the `Schedule`'s.
+    """
     given = recipe.optimizer
     if ablation == "adam":
-        return OptimizerConfig(
-            name="adam",
-            weight_decay=given.weight_decay,
-            decay=given.decay,
-            final_weight_decay=given.final_weight_decay,
-        )
+        return OptimizerConfig(name="adam", weight_decay=given.weight_decay, decay=given.decay)
     return given
 
 
