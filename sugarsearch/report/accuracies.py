@@ -121,7 +121,7 @@ def best_sheet(baseline: AccuracyBaseline, runs: Runs) -> Sheet:
     rows: list[list[Value]] = []
     for best in best_rates(cells_of(baseline), runs):
         found = best.accuracy
-        note = f"{best.at_end} rate of the sweep" if best.at_end else ""
+        note = f"{best.at_end} tried" if best.at_end else ""
         rows.append([best.setting, best.learning_rate, found.mean, found.interval, len(found.scores), best.lead, note])
     return Sheet("best_rates", "Every arm at its best learning rate", columns, rows)
 

@@ -18,7 +18,8 @@ from sugarsearch.reproduction.accuracy.comparison import Accuracy
 
 _PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}")
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
-_COLOURS: Final = (style.FOUND, style.B_SILU, *style.OTHERS)
+_COLOURS: Final = (style.FOUND, *style.OTHERS)
+_FIXED: Final = {"relu": style.RELU, "b_silu": style.B_SILU}
 _SHAPES: dict[TrainingArm, tuple[Any, str]] = {"sugar": ("solid", "o"), "non_sugar": ((0, (2, 1.2)), "s")}
 
 
@@ -86,10 +87,10 @@ def rates_figure(title: str, swept: Sequence[tuple[Cell, Sequence[Accuracy]]]) -
         swept: of each setting a cell, which says what it is, and the accuracies at its learning rates.
     """
     figure, (axes,) = style.new_figure(width=8.0, height=4.9)
-    colours: dict[str, str] = {}
+    free = dict.fromkeys(cell.row_name for cell, _ in swept if cell.row_name not in _FIXED)
+    colours = {**{name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(free)}, **_FIXED}
     for cell, accuracies in swept:
-        colour = style.RELU if cell.row.is_relu else colours.setdefault(cell.row_name, _COLOURS[len(colours)])
-        _draw_sweep(axes, cell, accuracies, colour)
+        _draw_sweep(axes, cell, accuracies, colours[cell.row_name])
     axes.set_xscale("log")
     rates = sorted({rate for cell, _ in swept for rate in cell.model.learning_rates})
     axes.xaxis.set_major_locator(FixedLocator(rates))

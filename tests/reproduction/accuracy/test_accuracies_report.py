@@ -50,7 +50,7 @@ def test_a_table_stands_as_the_paper_prints_it_with_ours_beside(tiny: AccuracyBa
 def test_the_best_rates(tiny: AccuracyBaseline, runs: Runs) -> None:
     rows = lines(best_sheet(tiny, runs))
     assert [row[:3] for row in rows] == [["swept/relu", "0.01", "52.5"], ["swept/elu/non_sugar", "0.01", "60.0"]]
-    assert [row[-1] for row in rows] == ["highest rate of the sweep", "lowest rate of the sweep"]
+    assert [row[-1] for row in rows] == ["highest tried", "lowest tried"]
     assert rows[0][-2] == ""
     low, high = (float(end) for end in rows[1][-2].split(" to "))
     assert low < 7.5 < high
