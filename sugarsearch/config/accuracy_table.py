@@ -60,7 +60,6 @@ class AccuracyBaseline(Baseline):
     seeds: of the source, trained where the command names no others.
     printed: mean and standard deviation in percent, by model, row and arm.
     printed_runs: how many runs each of those is of.
-    notes: what a reader must know before believing the comparison.
     """
 
     kind: Literal["accuracies"]
@@ -70,7 +69,6 @@ class AccuracyBaseline(Baseline):
     printed: dict[Key, dict[Key, dict[TrainingArm, tuple[Percent, Percent]]]] = Field(default_factory=dict)
     printed_runs: Count = 5
     claims: tuple[Claim, ...] = ()
-    notes: tuple[Words, ...] = ()
     execution: ExecutionConfig = ExecutionConfig()
 
     @field_validator("seeds")

@@ -21,8 +21,10 @@ class Baseline(Strict):
     """What baselines of every kind have.
 
     source: what is reproduced, for the title of the tables.
+    notes: what a reader must know before believing the comparison.
     """
 
     name: RunName
     kind: str
     source: Words
+    notes: tuple[Words, ...] = ()

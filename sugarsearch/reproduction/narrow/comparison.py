@@ -90,4 +90,5 @@ def cautions(cells: Sequence[Cell], results: Sequence[CellResult | None]) -> lis
         if cell.arm.initialisation == "he" and cell.arm.surrogate and surrogate(cell.arm.surrogate).at_zero == 0
     ]
     bounds = "classes are told apart by our bounds, in the middle of the gaps between the printed ranges of losses"
-    return list(dict.fromkeys([bounds, *said, *diverged, *silent]))
+    notes = [note for cell in cells for note in cell.baseline.notes]
+    return list(dict.fromkeys([bounds, *notes, *said, *diverged, *silent]))
