@@ -11,6 +11,7 @@ import typer
 from sugarsearch.cli.common import Json, Set, print_facts, print_json
 
 if TYPE_CHECKING:
+    from sugarsearch.config.baseline import Baseline
     from sugarsearch.config.comparison import ComparisonConfig
     from sugarsearch.config.schema import Recipe, SearchSpace, StudyConfig
     from sugarsearch.symbolic.surrogate import Surrogate
@@ -52,7 +53,10 @@ def show(
 
 def validate(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A study, a search space (a path, or a shipped name) or a comparison.")
+        str,
+        typer.Argument(
+            metavar="FILE", help="A study, a search space or a baseline (a path, or a shipped name), or a comparison."
+        ),
     ],
     overrides: Set = None,
     as_json: Json = False,
@@ -66,16 +70,21 @@ def validate(
     from sugarsearch.config.comparison import ComparisonConfig
     from sugarsearch.config.schema import SearchSpace, StudyConfig
 
-    only_space = file in loader.shipped("search_spaces") and file not in loader.shipped("studies")
-    path = loader.find("search_spaces" if only_space else "studies", file)
+    homes: tuple[loader.Kind, ...] = ("studies", "search_spaces", "baselines")
+    path = loader.find(next((kind for kind in homes if file in loader.shipped(kind)), "studies"), file)
     keys = yamlfile.read(path).value.keys()
-    config: SearchSpace | ComparisonConfig | StudyConfig
+    config: SearchSpace | ComparisonConfig | Baseline | StudyConfig
     if "template" in keys:
         config = loader.load(path, SearchSpace, Catalogue(), overrides or ())
         kind, facts = "search space", _space_facts(config)
     elif "surrogates" in keys:
         config = loader.load(path, ComparisonConfig, Catalogue(), overrides or ())
         kind, facts = "comparison", _comparison_facts(config)
+    elif "kind" in keys:
+        from sugarsearch.reproduction.load import load
+
+        config = load(str(path), overrides or ())
+        kind, facts = "baseline", [("kind", config.kind.replace("_", " ")), ("source", config.source)]
     else:
         config = loader.load(path, StudyConfig, Catalogue(), overrides or ())
         kind, facts = "study", _study_facts(config)

@@ -115,6 +115,15 @@ def test_validate_takes_a_comparison_too(tmp_path: Path) -> None:
     assert "did you mean elu" in refused.stderr
 
 
+def test_validate_takes_a_baseline_too() -> None:
+    said = call("validate", "table4").stdout.splitlines()
+    assert said[0].startswith("valid   baseline ")
+    assert said[2] == "source  SUGAR (Horuz et al. 2025), table 4: CIFAR-10"
+    assert "models.vgg16.recipe.epoch is not allowed" in refused(
+        "validate", "table4", "--set", "models.vgg16.recipe.epoch=3"
+    )
+
+
 def test_validate_says_what_a_study_will_do(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(STUDY)
