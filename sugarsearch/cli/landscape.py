@@ -122,15 +122,13 @@ class Subject:
 
 def _opened(request: LandscapeRequest, paths: Sequence[Path], out: Path) -> Subject:
     from sugarsearch.cli.opened import plain_network, read_weights
-    from sugarsearch.cli.request import TrainingRequest
-    from sugarsearch.cli.train import open_data
+    from sugarsearch.runs.training import open_data
 
     states = [read_weights(path) for path in paths]
     _refuse_equal(paths)
     _refuse_unwritable(out)
-    recipe, execution = request.recipe, request.execution
-    asked = TrainingRequest(surrogate="relu", learning_rate=1.0, seed=0, recipe=recipe, execution=execution)
-    data = open_data(asked)  # as it was opened in training, so it is normalised in the same way
+    recipe = request.recipe
+    data = open_data(recipe, request.execution)  # as it was opened in training, so it is normalised in the same way
     arrays = data.train if request.split == "train" else data.validation
     networks = [
         plain_network(path, state, recipe.model, arrays.shape, arrays.classes, data.device)

@@ -22,7 +22,7 @@ from sugarsearch.cli.common import (
     progress_console,
     result_console,
 )
-from sugarsearch.cli.train import Data, epoch_line, epochs_of, make_run, open_data
+from sugarsearch.cli.train import epoch_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sugarsearch.data.device import DeviceArrays
     from sugarsearch.report.profile import Moment, Outcome
     from sugarsearch.report.sheets import Sheet
+    from sugarsearch.runs.training import Data
     from sugarsearch.training.trainer import EpochReport, TrainingRun
 
 PROBED = 2
@@ -164,9 +165,13 @@ class Found:
 
 def _opened(request: TrainingRequest, weights: Path | None, trains: bool, split: str, samples: int | None) -> Subject:
     from sugarsearch.cli.opened import plain_network, read_weights
+    from sugarsearch.nn.admission import admit
+    from sugarsearch.runs.training import open_data
+    from sugarsearch.symbolic.library import surrogate
 
-    state = None if weights is None else read_weights(weights)  # what cannot be read is said before the data is opened
-    data = open_data(request)
+    state = None if weights is None else read_weights(weights)  # what cannot be used is said before the data is opened
+    admit(surrogate(request.surrogate))
+    data = open_data(request.recipe, request.execution)
     part = data.train if split == "train" else data.validation
     count = min(samples or len(part), len(part))  # it lies in random order: the first are a fair sample
     loaded = None
@@ -189,6 +194,7 @@ def _moments(subject: Subject, reports: list[EpochReport]) -> Iterator[Moment]:
     """The profile at initialisation, then that of the weights or those after each epoch, whose reports are added."""
     from sugarsearch.analysis.profile import profile
     from sugarsearch.report.profile import Moment
+    from sugarsearch.runs.training import epochs_of
 
     network = subject.begin()
     yield Moment(0, profile(network, subject.batches))
@@ -196,7 +202,7 @@ def _moments(subject: Subject, reports: list[EpochReport]) -> Iterator[Moment]:
         yield Moment(None, profile(subject.loaded, subject.batches))
     if subject.trains:
         epochs = subject.request.recipe.epochs
-        run = make_run(subject.request, subject.data)
+        run = _run_of(subject)
         for report in epochs_of(run, epochs):
             progress_console().print(epoch_line(report, epochs), markup=False, highlight=False, soft_wrap=True)
             reports.append(report)
@@ -222,6 +228,7 @@ def _tried(subject: Subject, remedy: Remedy) -> Outcome:
     from sugarsearch.config.objects import is_object_name
     from sugarsearch.errors import NothingFinishedError
     from sugarsearch.report.profile import Outcome
+    from sugarsearch.runs.training import epochs_of
 
     if remedy.arm == "non_sugar" and is_object_name(subject.request.recipe.model.name):
         return Outcome(remedy.title, None, None, "only with models of the catalogue")
@@ -233,15 +240,21 @@ def _tried(subject: Subject, remedy: Remedy) -> Outcome:
     return Outcome(remedy.title, last.dead_units, last.accuracy)
 
 
-def _run_of(subject: Subject, remedy: Remedy) -> TrainingRun:
+def _run_of(subject: Subject, remedy: Remedy | None = None) -> TrainingRun:
+    """The run that was asked for, or, eagerly, that of a remedy."""
     from sugarsearch.analysis.advice import raise_biases
+    from sugarsearch.runs.training import make_run
     from sugarsearch.symbolic.library import surrogate
     from sugarsearch.training.network import Member
 
-    member = Member(surrogate(remedy.surrogate), subject.request.seed, remedy.arm)
-    if not remedy.bias:
-        return make_run(subject.request, subject.data, member)
-    return make_run(subject.request, subject.data, member, lambda: raise_biases(subject.begin(), remedy.bias))
+    request = subject.request
+    recipe, rate, data = request.recipe, request.learning_rate, subject.data
+    if remedy is None:
+        member = Member(surrogate(request.surrogate), request.seed)
+        return make_run(recipe, rate, member, data, request.execution.mode)
+    member = Member(surrogate(remedy.surrogate), request.seed, remedy.arm)
+    factory = (lambda: raise_biases(subject.begin(), remedy.bias)) if remedy.bias else None
+    return make_run(recipe, rate, member, data, "eager", factory)
 
 
 def _found(subject: Subject, moments: Sequence[Moment], outcomes: Sequence[Outcome]) -> Found:

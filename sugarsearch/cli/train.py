@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +12,7 @@ import typer
 from sugarsearch.cli.common import Device, Json, Set, configured, print_json, progress_console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
-    from torch import Tensor
-
     from sugarsearch.cli.request import TrainingRequest
-    from sugarsearch.data.device import DeviceArrays
-    from sugarsearch.training.network import Member, ModelFactory
     from sugarsearch.training.trainer import EpochReport, TrainingRun
 
 
@@ -53,6 +44,7 @@ def train(
     --lr 0.003 --epochs 20 --out weights.pt`
     """
     from sugarsearch.cli.request import TrainingRequest
+    from sugarsearch.runs.training import epochs_of, save_weights
 
     recipe = {"data": data, "model": model, "optimizer": optimizer, "epochs": epochs}
     value = {
@@ -64,7 +56,7 @@ def train(
     }
     request = configured(TrainingRequest, value, overrides or ())
     _refuse_unwritable(out)
-    run = make_run(request, open_data(request))
+    run = _run_of(request)
     reports = []
     for report in epochs_of(run, request.recipe.epochs):
         reports.append(report)
@@ -77,99 +69,16 @@ def train(
         print_json(_summary(request, reports, out))
 
 
-def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write a state_dict for `torch.load(path, weights_only=True)`; killed half way, the old file is still there.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    import torch
-
-    from sugarsearch.runs.results import replacing
-
-    content = io.BytesIO()  # of a disk that is full, torch itself says nothing that helps
-    torch.save(state, content)
-    with replacing(path) as file:
-        file.write(content.getbuffer())
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a request's runs train on and are scored on, on their device."""
-
-    train: DeviceArrays
-    validation: DeviceArrays
-    device: torch.device
-
-
-def open_data(request: TrainingRequest) -> Data:
-    """Open the request's data on its device, and have torch use as many threads as it says.
-
-    Raises:
-        AdmissionError: the request's surrogate, before anything is opened.
-        DataError: the data is missing or unfit.
-        UsageError: no such device.
-    """
-    import torch
-
-    from sugarsearch.data.device import DeviceArrays, normalisation
-    from sugarsearch.data.splits import training_split
-    from sugarsearch.evaluation.bench import resolve_device
+def _run_of(request: TrainingRequest) -> TrainingRun:
     from sugarsearch.nn.admission import admit
-    from sugarsearch.symbolic.library import surrogate
-
-    admit(surrogate(request.surrogate))  # before the data, which may take minutes
-    split = training_split(request.recipe.data)
-    device = resolve_device(request.execution.device)
-    if request.execution.threads is not None:
-        torch.set_num_threads(request.execution.threads)
-    constants = normalisation(split.train, request.recipe.normalisation)
-    train, validation = (DeviceArrays(part, constants, device) for part in (split.train, split.validation))
-    return Data(train, validation, device)
-
-
-def make_run(
-    request: TrainingRequest, data: Data, member: Member | None = None, factory: ModelFactory | None = None
-) -> TrainingRun:
-    """The request's run, or that of another member or of a network that `factory` makes; these run eagerly."""
-    from sugarsearch.nn.selftest import self_test
+    from sugarsearch.runs.training import make_run, open_data
     from sugarsearch.symbolic.library import surrogate
     from sugarsearch.training.network import Member
-    from sugarsearch.training.trainer import TrainingRun, choose_mode
 
-    recipe = request.recipe
-    mode = "eager" if member or factory else choose_mode(recipe, data.device, 1, request.execution.mode)
-    self_test(mode, data.device, "closed" if mode == "eager" else "table")
-    members = [member or Member(surrogate(request.surrogate), request.seed)]
-    return TrainingRun(
-        members,
-        request.learning_rate,
-        recipe,
-        recipe.epochs,
-        data.train,
-        data.validation,
-        data.device,
-        mode,
-        factory,
-    )
-
-
-def epochs_of(run: TrainingRun, epochs: int) -> Iterator[EpochReport]:
-    """Train, a report after each epoch.
-
-    Raises:
-        NothingFinishedError: the run diverged.
-    """
-    from sugarsearch.errors import NothingFinishedError
-
-    for _ in range(epochs):
-        (report,) = run.advance()
-        if not report.finite:
-            raise NothingFinishedError(
-                f"the run diverged in epoch {report.epoch}: its loss is not finite. Lower --lr, or take a surrogate "
-                "with a smaller gain (`sugarsearch show` states it)."
-            )
-        yield report
+    g = surrogate(request.surrogate)
+    admit(g)  # before the data, which may take minutes
+    data = open_data(request.recipe, request.execution)
+    return make_run(request.recipe, request.learning_rate, Member(g, request.seed), data, request.execution.mode)
 
 
 def epoch_line(report: EpochReport, epochs: int) -> str:
