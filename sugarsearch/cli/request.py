@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sugarsearch.config.arm import TrainingArm
 from sugarsearch.config.fields import LearningRate, Seed, Strict, SurrogateText
 from sugarsearch.config.schema import ExecutionConfig, Recipe
 
@@ -10,6 +11,7 @@ class TrainingRequest(Strict):
     """One training run."""
 
     surrogate: SurrogateText
+    arm: TrainingArm = "sugar"
     learning_rate: LearningRate
     seed: Seed
     recipe: Recipe

@@ -27,12 +27,17 @@ def train(
     surrogate: Annotated[
         str, typer.Option("--surrogate", metavar="NAME|EXPR", help="The backward pass; relu is plain ReLU.")
     ] = "relu",
+    arm: Annotated[
+        str,
+        typer.Option("--arm", help="sugar: ReLU forward; non_sugar: the primitive forward, its own gradient backward."),
+    ] = "sugar",
     learning_rate: Annotated[float, typer.Option("--lr", help="Base learning rate.")] = 0.01,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training data.")] = 10,
     optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")] = "sgd",
     seed: Annotated[int, typer.Option("--seed", help="Of the weights and the order of batches.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.pt", help="Save the weights, as of a plain ReLU network.")
+        Path | None,
+        typer.Option("--out", metavar="FILE.pt", help="Save the weights; those of SUGAR are a plain ReLU network's."),
     ] = None,
     device: Device = "auto",
     overrides: Set = None,
@@ -49,6 +54,7 @@ def train(
     recipe = {"data": data, "model": model, "optimizer": optimizer, "epochs": epochs}
     value = {
         "surrogate": surrogate,
+        "arm": arm,
         "learning_rate": learning_rate,
         "seed": seed,
         "recipe": recipe,
@@ -64,7 +70,8 @@ def train(
             print(epoch_line(report, request.recipe.epochs), flush=True)
     if out is not None:
         save_weights(run.state(0), out)
-        progress_console().print(f"weights of a plain ReLU network: {out}", markup=False, soft_wrap=True)
+        what = "a plain ReLU network" if request.arm == "sugar" else f"a network whose activation is {surrogate}"
+        progress_console().print(f"weights of {what}: {out}", markup=False, soft_wrap=True)
     if as_json:
         print_json(_summary(request, reports, out))
 
@@ -78,7 +85,8 @@ def _run_of(request: TrainingRequest) -> TrainingRun:
     g = surrogate(request.surrogate)
     admit(g)  # before the data, which may take minutes
     data = open_data(request.recipe, request.execution)
-    return make_run(request.recipe, request.learning_rate, Member(g, request.seed), data, request.execution.mode)
+    member = Member(g, request.seed, request.arm)
+    return make_run(request.recipe, request.learning_rate, member, data, request.execution.mode)
 
 
 def epoch_line(report: EpochReport, epochs: int) -> str:

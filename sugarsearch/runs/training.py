@@ -58,8 +58,12 @@ def make_run(
     """The run of one member, in the mode that `choose_mode` makes of `mode`, which is proved right first.
 
     factory: makes the network in place of the recipe's model.
+
+    Raises:
+        UsageError: a mode or an arm that cannot be.
     """
-    chosen = choose_mode(recipe, data.device, 1, mode)
+    only = "eager" if mode == "auto" and member.arm == "non_sugar" else mode
+    chosen = choose_mode(recipe, data.device, 1, only)
     self_test(chosen, data.device, "closed" if chosen == "eager" else "table")
     return TrainingRun(
         [member], learning_rate, recipe, recipe.epochs, data.train, data.validation, data.device, chosen, factory

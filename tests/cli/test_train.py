@@ -49,6 +49,24 @@ def test_weights_are_those_of_a_plain_relu_network_and_of_the_reported_accuracy(
     assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pt"]
 
 
+def test_the_other_arm_trains_the_primitive(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    result = train("--surrogate", "elu", "--arm", "non_sugar", "--out", str(path), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "weights of a network whose activation is elu" in result.stderr
+    network = build(ModelConfig(name="deep_narrow_mlp", options={"depth": 2}), (1, 8, 8), 10, nn.ELU)
+    network.load_state_dict(torch.load(path, weights_only=True))
+
+    from sugarsearch.config.schema import DataConfig
+    from sugarsearch.data.device import DeviceArrays, normalisation
+    from sugarsearch.data.splits import training_split
+
+    split = training_split(DataConfig(name="digits", train_limit=400))
+    arrays = DeviceArrays(split.validation, normalisation(split.train))
+    loss = nn.functional.cross_entropy(network(arrays.batch(torch.arange(len(arrays)))), arrays.labels)
+    assert loss.item() == pytest.approx(json.loads(result.stdout)["epochs"][-1]["loss"], rel=1e-5)
+
+
 def test_one_line_an_epoch_and_seeds_that_matter() -> None:
     first, again, other = train("--seed", "1"), train("--seed", "1"), train("--seed", "2")
     assert first.exit_code == 0, first.stderr
@@ -73,6 +91,8 @@ def test_divergence_is_said_and_is_exit_code_3() -> None:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
+        (["--arm", "both"], 'arm is "both"'),
+        (["--arm", "non_sugar", "--surrogate", "sigmoid(4*x)"], "has no known primitive"),
         (["--surrogate", "sigmoid(4*y)"], "unknown name 'y'"),
         (["--surrogate", "1000000*exp(x)"], "not admitted"),
         (["--model", "resnet17"], "did you mean resnet18"),
