@@ -83,15 +83,19 @@ def check(
 ) -> M:
     """Check a document against `model`; see `apply_overrides`.
 
-    Its `space` and its `rows` may be a name or a path; a recipe of its `models` may say `like: NAME`, of a shipped
-    recipe, and then needs only the keys in which it differs.
+    Its `space` and its `rows` may be a name or a path; its `recipe`, and that of each of its `models`, may say
+    `like: NAME`, of a shipped recipe, and then needs only the keys in which it differs.
     """
     space = [text for text in overrides if text.partition("=")[0].strip() == "space"]
     apply_overrides(document, space, option)
     if "space" in model.model_fields:
         _graft(document, ("space",), "search_spaces")  # a space given by name is there before a key of it is set
+    if "recipe" in model.model_fields:
+        _graft_recipe(document, document.value, ())
     if "models" in model.model_fields:
-        _graft_recipes(document)
+        models = document.value.get("models")
+        for name, one in models.items() if isinstance(models, dict) else ():
+            _graft_recipe(document, one, ("models", name))
         _graft(document, ("rows",), "baselines/rows")
     apply_overrides(document, [text for text in overrides if text not in space], option)
     _expand_names(model, document.value)
@@ -155,24 +159,25 @@ def _graft(document: yamlfile.Document, location: yamlfile.Location, kind: Kind)
                 document.refuse(location, f"{name}: {problem}")
 
 
-def _graft_recipes(document: yamlfile.Document) -> None:
-    """Give every recipe of `models` that is `like` a shipped one that one's keys, where it has none of its own."""
-    models = document.value.get("models")
-    for name, model in models.items() if isinstance(models, dict) else ():
-        recipe = model.get("recipe") if isinstance(model, dict) else None
-        if not isinstance(recipe, dict) or "like" not in recipe:
-            continue
-        place = ("models", name, "recipe")
-        _graft(document, (*place, "like"), "baselines/recipes")
-        shared = recipe.pop("like")
-        if (*place, "like") in document.faulty or not isinstance(shared, dict):
-            document.faulty.add(place)
-            continue
-        model["recipe"] = {**shared, **recipe}
-        like = (*place, "like")
-        grafted = [known for known in document.positions if known[: len(like)] == like and len(known) > len(like)]
-        for known in grafted:
-            document.positions.setdefault((*place, *known[len(like) :]), document.positions[known])
+def _graft_recipe(document: yamlfile.Document, holder: Any, location: yamlfile.Location) -> None:
+    """Give the recipe of `holder`, at `location`, the keys of the shipped one that it is `like`, where it has none."""
+    recipe = holder.get("recipe") if isinstance(holder, dict) else None
+    if not isinstance(recipe, dict) or "like" not in recipe:
+        return
+    place = (*location, "recipe")
+    like = (*place, "like")
+    if not isinstance(recipe["like"], str):
+        name = ".".join(map(str, like))
+        document.refuse(like, f"{name} is {_shown(recipe['like'])}; write the name of a shipped recipe or a path.")
+    _graft(document, like, "baselines/recipes")
+    shared = recipe.pop("like")
+    if like in document.faulty or not isinstance(shared, dict):
+        document.faulty.add(place)
+        return
+    holder["recipe"] = {**shared, **recipe}
+    grafted = [known for known in document.positions if known[: len(like)] == like and len(known) > len(like)]
+    for known in grafted:
+        document.positions.setdefault((*place, *known[len(like) :]), document.positions[known])
 
 
 def _without_control_characters(document: yamlfile.Document, value: Any, location: yamlfile.Location) -> Any:
