@@ -1,13 +1,31 @@
-"""The schema of baselines that are figures of the source: drawn from another baseline's results, or from formulas."""
+"""The schemas of baselines that are figures of the source.
+
+They are drawn from another baseline's results, from formulas, or from networks that are trained for them.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sugarsearch.config.baseline import Baseline, Words
-from sugarsearch.config.fields import SurrogateText
+from sugarsearch.config.fields import LearningRate, Seed, SurrogateText, fault
+from sugarsearch.config.schema import ExecutionConfig, Recipe
+
+
+def _with_relu(surrogates: tuple[str, ...]) -> tuple[str, ...]:
+    if "relu" not in surrogates:
+        raise fault(f"{list(surrogates)} lacks relu, which the others are set against.")
+    if len(set(surrogates)) < len(surrogates):
+        raise fault(f"{list(surrogates)} names one twice; give each once.")
+    return surrogates
+
+
+def _odd(points: int) -> int:
+    if points % 2 == 0:
+        raise fault(f"{points} is even; the network itself is in the middle of the grid only if it is odd.")
+    return points
 
 
 class PictureBaseline(Baseline):
@@ -23,3 +41,40 @@ class FunctionsBaseline(Baseline):
 
     kind: Literal["functions"]
     surrogates: Annotated[tuple[SurrogateText, ...], Field(min_length=1)]
+
+
+class TrainedBaseline(Baseline):
+    """Networks of one recipe, trained with each surrogate (the SUGAR arm), and what is seen of them then.
+
+    seed: of weights and batches.
+    samples: of the training split that are looked at, or all where it has fewer.
+    notes: what a reader must know before believing the figure.
+    """
+
+    recipe: Recipe
+    learning_rate: LearningRate
+    seed: Seed
+    surrogates: Annotated[tuple[SurrogateText, ...], AfterValidator(_with_relu)]
+    samples: Annotated[int, Field(ge=1)]
+    notes: tuple[Words, ...] = ()
+    execution: ExecutionConfig = ExecutionConfig()
+
+
+class ProfilesBaseline(TrainedBaseline):
+    """How often the units of each network fire."""
+
+    kind: Literal["profiles"]
+
+
+class LandscapesBaseline(TrainedBaseline):
+    """The loss around the weights of each network; the directions are drawn from the baseline's seed, too.
+
+    points: along each of the two directions.
+    reach: how far to go; 1 is as far as the weights are long.
+    normalise: what of a direction gets the weights' norm.
+    """
+
+    kind: Literal["landscapes"]
+    points: Annotated[int, Field(ge=3, le=999), AfterValidator(_odd)]
+    reach: Annotated[float, Field(gt=0, le=100)]
+    normalise: Literal["layer", "filter"]

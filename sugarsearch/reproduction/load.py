@@ -10,7 +10,7 @@ from sugarsearch.catalog import Catalogue
 from sugarsearch.config import loader, yamlfile
 from sugarsearch.config.accuracy_table import AccuracyBaseline
 from sugarsearch.config.baseline import Baseline
-from sugarsearch.config.figure import FunctionsBaseline, PictureBaseline
+from sugarsearch.config.figure import FunctionsBaseline, LandscapesBaseline, PictureBaseline, ProfilesBaseline
 from sugarsearch.config.narrow_nets import NarrowNetsBaseline
 from sugarsearch.errors import ConfigurationError
 
@@ -20,6 +20,8 @@ KINDS: Final[Mapping[str, type[Baseline]]] = MappingProxyType(
         "accuracies": AccuracyBaseline,
         "pictures": PictureBaseline,
         "functions": FunctionsBaseline,
+        "profiles": ProfilesBaseline,
+        "landscapes": LandscapesBaseline,
     }
 )
 

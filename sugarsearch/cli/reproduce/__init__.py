@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sugarsearch.cli.common import Device, Json, Set, print_facts, print_json
-from sugarsearch.cli.reproduce import accuracies, narrow
+from sugarsearch.cli.common import Device, Json, Set, print_facts
+from sugarsearch.cli.reproduce import accuracies, figures, narrow
 from sugarsearch.cli.reproduce.asked import Asked, parts
 
 if TYPE_CHECKING:
     from sugarsearch.config.baseline import Baseline
-    from sugarsearch.config.figure import FunctionsBaseline
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +58,7 @@ def reproduce(
     - `sugarsearch reproduce table4 --model resnet18 --surrogate b_silu,relu --arm sugar --seeds 1,10`: four trainings
     - `sugarsearch reproduce table4 --show`: the paper's numbers, with ours as far as they are run
     - `sugarsearch reproduce figure8`: a figure of the paper
+    - `sugarsearch reproduce loss_landscape --set recipe.epochs=2`: another, of two nets that are trained for it
 
     Later calls add to what is in the folder, and what is there is not run again: run k, and seed k, is the same
     however many are asked for. Ctrl-C keeps what is finished. The tables hold all that is known, and "not run" where
@@ -68,7 +68,7 @@ def reproduce(
         _list()
         return
     from sugarsearch.config.accuracy_table import AccuracyBaseline
-    from sugarsearch.config.figure import FunctionsBaseline
+    from sugarsearch.config.figure import FunctionsBaseline, TrainedBaseline
     from sugarsearch.config.narrow_nets import NarrowNetsBaseline
 
     lists = {"--model": models, "--surrogate": surrogates, "--arm": arms, "--lr": rates, "--seeds": seeds}
@@ -84,9 +84,11 @@ def reproduce(
         narrow.run(config, asked, runs)
     elif isinstance(config, AccuracyBaseline):
         accuracies.run(config, asked)
+    elif isinstance(config, TrainedBaseline):
+        figures.run(config, asked)
     else:
         assert isinstance(config, FunctionsBaseline)
-        _draw(config, asked)
+        figures.draw(config, asked)
 
 
 def _load(name: str, overrides: Sequence[str], device: str) -> tuple[Baseline, tuple[str, ...]]:
@@ -99,7 +101,8 @@ def _load(name: str, overrides: Sequence[str], device: str) -> tuple[Baseline, t
         figure = load(name)
         assert isinstance(figure, PictureBaseline)
         name, pictures = figure.of, figure.pictures
-    placed = [f"execution.device={device}"] if kind_of(name) == "accuracies" and device != "auto" else []
+    has_execution = kind_of(name) in ("accuracies", "profiles", "landscapes")
+    placed = [f"execution.device={device}"] if has_execution and device != "auto" else []
     return load(name, [*overrides, *placed]), pictures
 
 
@@ -108,15 +111,3 @@ def _list() -> None:
     from sugarsearch.reproduction.load import load
 
     print_facts([(name, load(name).source) for name in loader.shipped("baselines")])
-
-
-def _draw(config: FunctionsBaseline, asked: Asked) -> None:
-    from sugarsearch.report.figures import functions_figure
-    from sugarsearch.report.style import save
-    from sugarsearch.symbolic.library import surrogate
-
-    path = save(functions_figure([surrogate(text) for text in config.surrogates]), asked.folder / f"{config.name}.png")
-    if asked.as_json:
-        print_json({"title": asked.title, "figures": [str(path)]})
-    else:
-        print(f"written: {path}")

@@ -11,6 +11,8 @@ _FOR = {
     "deep_narrow_nets": ("--cell", "--runs"),
     "accuracies": ("--cell", "--model", "--surrogate", "--arm", "--lr", "--seeds"),
     "functions": (),
+    "profiles": (),
+    "landscapes": (),
 }
 """By kind of baseline: the options that choose what is run."""
 
