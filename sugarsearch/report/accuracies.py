@@ -23,11 +23,13 @@ from sugarsearch.reproduction.accuracy.comparison import (
     cautions,
     courses,
     findings,
+    lead_over_relu,
 )
 from sugarsearch.reproduction.accuracy.run import Runs
 
 CELLS: Final = "cells"
 """The name of the table of all cells."""
+_OF_PRINTED: Final = ("printed", "difference", "verdict")
 
 
 def sheets_of(baseline: AccuracyBaseline, runs: Runs) -> list[Sheet]:
@@ -85,7 +87,7 @@ def _ours(found: Accuracy | None) -> str | None:
 
 
 def cells_sheet(baseline: AccuracyBaseline, runs: Runs) -> Sheet:
-    """Every cell with a printed number or with runs: both, the difference's interval, and what it says."""
+    """Every cell with a printed number or with runs: both, what ours lead ReLU by, the difference, what it says."""
     columns = (
         Column("cell", "cell"),
         Column("printed", "paper %", "number", _two),
@@ -93,6 +95,7 @@ def cells_sheet(baseline: AccuracyBaseline, runs: Runs) -> Sheet:
         Column("sd", "sd", "number", _two),
         Column("ours", "95 %", "number", _two, ("low", "high")),
         Column("n", "n", "number"),
+        Column("lead", "lead over ReLU at the same rate", "number", _signed, ("low", "high")),
         Column("difference", "ours - paper", "number", _signed, ("low", "high")),
         Column("verdict", "verdict"),
         Column("seconds", "time", "number", duration),
@@ -102,28 +105,33 @@ def cells_sheet(baseline: AccuracyBaseline, runs: Runs) -> Sheet:
         found = accuracy(cell, runs)
         seconds = sum(record.seconds for record in runs.all_of(cell).values())
         printed = None if found.printed is None else found.printed[0]
-        measured = found.mean, found.sd, found.interval, len(found.scores) or None, found.difference
+        lead = lead_over_relu(cell, runs)
+        measured = found.mean, found.sd, found.interval, len(found.scores) or None, lead, found.difference
         rows.append([cell.name, printed, *measured, found.words, seconds or None])
-    return Sheet(CELLS, "Every cell", columns, rows)
+    kept = [at for at, column in enumerate(columns) if baseline.printed or column.name not in _OF_PRINTED]
+    shown = [[row[at] for at in kept] for row in rows]
+    return Sheet(CELLS, "Every cell; leads and differences in points", [columns[at] for at in kept], shown)
 
 
 def best_sheet(baseline: AccuracyBaseline, runs: Runs) -> Sheet:
     """Where a model has several learning rates: the best of every arm, and its lead over ReLU at ReLU's best."""
     columns = (
-        Column("setting", "arm"),
+        Column("model", "model"),
+        Column("arm", "arm"),
         Column("learning_rate", "best lr", "number", _plain),
         Column("mean", "accuracy %", "number", percent),
         Column("mean", "95 %", "number", percent, ("low", "high")),
         Column("n", "n", "number"),
-        Column("lead", "lead over ReLU, points", "number", _signed, ("low", "high")),
+        Column("lead", "lead over ReLU", "number", _signed, ("low", "high")),
         Column("note", ""),
     )
     rows: list[list[Value]] = []
     for best in best_rates(cells_of(baseline), runs):
         found = best.accuracy
         note = f"{best.at_end} tried" if best.at_end else ""
-        rows.append([best.setting, best.learning_rate, found.mean, found.interval, len(found.scores), best.lead, note])
-    return Sheet("best_rates", "Every arm at its best learning rate", columns, rows)
+        where = best.cell.model_name, best.cell.title, best.cell.learning_rate
+        rows.append([*where, found.mean, found.interval, len(found.scores), best.lead, note])
+    return Sheet("best_rates", "Every arm at its best learning rate; leads in points", columns, rows)
 
 
 def claims_sheet(baseline: AccuracyBaseline, runs: Runs) -> Sheet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Final
 
@@ -93,21 +93,31 @@ def courses(cell: Cell, runs: Runs) -> list[Record]:
     return [record for record in runs.all_of(cell).values() if record.status is Status.COMPLETED]
 
 
+def lead_over_relu(cell: Cell, runs: Runs) -> tuple[float, float] | None:
+    """The interval of the lead over plain ReLU in the same model at the same rate, paired over common seeds.
+
+    None for ReLU itself, where the baseline has none, and where fewer than two seeds are common.
+    """
+    relu = next((name for name, row in cell.baseline.rows.items() if row.is_relu), None)
+    if cell.row.is_relu or relu is None:
+        return None
+    return _paired(accuracy(cell, runs), accuracy(replace(cell, row_name=relu, arm="sugar"), runs))
+
+
 @dataclass(frozen=True)
 class Best:
     """The best learning rate of a setting, by the mean of our runs.
 
     Attributes:
-        accuracy: at that rate.
-        learning_rate: the rate.
+        cell: the setting at that rate.
+        accuracy: there.
         at_end: "lowest" or "highest" where it is the end of the rates run, beyond which a better one may lie; else "".
         lead: the interval of its lead over plain ReLU at ReLU's best rate, paired over common seeds; None for ReLU, and
             where fewer than two seeds are common.
     """
 
-    setting: str
+    cell: Cell
     accuracy: Accuracy
-    learning_rate: float
     at_end: str
     lead: tuple[float, float] | None
 
@@ -116,18 +126,18 @@ def best_rates(cells: Sequence[Cell], runs: Runs) -> list[Best]:
     """Of every setting of `cells` that was run at several learning rates."""
     found: list[Best] = []
     for model in dict.fromkeys(cell.model_name for cell in cells):
-        settings: dict[str, list[tuple[float, Accuracy]]] = {}
-        relus = {cell.setting for cell in cells if cell.row.is_relu}
+        settings: dict[str, list[tuple[Cell, Accuracy]]] = {}
         for cell in cells:
             if cell.model_name == model and (known := accuracy(cell, runs)).scores:
-                settings.setdefault(cell.setting, []).append((cell.learning_rate, known))
-        tried = {name: max(swept, key=lambda one: _mean(one[1])) for name, swept in settings.items() if len(swept) > 1}
-        relu = next((best for name, (_, best) in tried.items() if name in relus), None)
-        for name, (rate, best) in tried.items():
-            rates = [rate for rate, _ in settings[name]]
-            end = "lowest" if rate == min(rates) else "highest" if rate == max(rates) else ""
-            lead = None if relu is None or name in relus else _paired(best, relu)
-            found.append(Best(name, best, rate, end, lead))
+                settings.setdefault(cell.setting, []).append((cell, known))
+        swept = [tried for tried in settings.values() if len(tried) > 1]
+        bests = [max(tried, key=lambda one: _mean(one[1])) for tried in swept]
+        relu = next((best for cell, best in bests if cell.row.is_relu), None)
+        for tried, (cell, best) in zip(swept, bests, strict=True):
+            rates = sorted(one.learning_rate for one, _ in tried)
+            end = {rates[0]: "lowest", rates[-1]: "highest"}.get(cell.learning_rate, "")
+            lead = None if relu is None or cell.row.is_relu else _paired(best, relu)
+            found.append(Best(cell, best, end, lead))
     return found
 
 

@@ -49,7 +49,10 @@ def test_a_table_stands_as_the_paper_prints_it_with_ours_beside(tiny: AccuracyBa
 
 def test_the_best_rates(tiny: AccuracyBaseline, runs: Runs) -> None:
     rows = lines(best_sheet(tiny, runs))
-    assert [row[:3] for row in rows] == [["swept/relu", "0.01", "52.5"], ["swept/elu/non_sugar", "0.01", "60.0"]]
+    assert [row[:4] for row in rows] == [
+        ["swept", "ReLU", "0.01", "52.5"],
+        ["swept", "ELU, non-SUGAR", "0.01", "60.0"],
+    ]
     assert [row[-1] for row in rows] == ["highest tried", "lowest tried"]
     assert rows[0][-2] == ""
     low, high = (float(end) for end in rows[1][-2].split(" to "))

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sugarsearch.config.accuracy_table import AccuracyBaseline
 from sugarsearch.reproduction.accuracy.cells import Cell, cells_of
-from sugarsearch.reproduction.accuracy.comparison import accuracy, best_rates, cautions, findings
+from sugarsearch.reproduction.accuracy.comparison import accuracy, best_rates, cautions, findings, lead_over_relu
 from tests.reproduction.accuracy.conftest import Filled
 
 OURS = {3: 0.52, 4: 0.55, 5: 0.50}
@@ -84,13 +84,26 @@ def test_the_best_rate_of_each_arm_and_its_paired_lead_over_relus_best(
             "deep/relu": relu,
         },
     )
-    best = {one.setting: one for one in best_rates(cells_of(tiny), runs)}
+    best = {one.cell.setting: one for one in best_rates(cells_of(tiny), runs)}
     assert best.keys() == {"swept/relu", "swept/elu/sugar"}  # the others were run at one rate
-    assert (best["swept/relu"].learning_rate, best["swept/relu"].at_end, best["swept/relu"].lead) == (0.01, "", None)
+    assert (best["swept/relu"].cell.learning_rate, best["swept/relu"].at_end, best["swept/relu"].lead) == (
+        0.01,
+        "",
+        None,
+    )
     leader = best["swept/elu/sugar"]
-    assert (leader.learning_rate, leader.at_end) == (0.1, "highest")
+    assert (leader.cell.learning_rate, leader.at_end) == (0.1, "highest")
     pairs = [elu[seed] - relu[seed] for seed in relu]
     assert leader.lead == pytest.approx(stats.ttest_1samp(pairs, 0).confidence_interval(0.95))
+
+
+def test_the_lead_over_relu_at_the_same_rate(filled: Filled, named: dict[str, Cell], tmp_path: Path) -> None:
+    relu, elu = {3: 0.50, 4: 0.55, 5: 0.60}, {3: 0.54, 4: 0.58, 6: 0.65}
+    runs = filled(tmp_path, {"swept/relu@0.01": relu, "swept/elu/sugar@0.01": elu, "swept/elu/sugar@0.1": elu})
+    expected = stats.ttest_1samp([0.04, 0.03], 0).confidence_interval(0.95)
+    assert lead_over_relu(named["swept/elu/sugar@0.01"], runs) == pytest.approx((expected.low, expected.high))
+    assert lead_over_relu(named["swept/elu/sugar@0.1"], runs) is None
+    assert lead_over_relu(named["swept/relu@0.01"], runs) is None
 
 
 @pytest.mark.parametrize(
