@@ -138,6 +138,8 @@ def activity_figure(known: Sequence[tuple[Cell, CellResult]]) -> Figure:
         axes.set(title=cell.arm.title, ylim=(0, 1))
     for axes in panels[len(known) :]:
         axes.set_visible(False)
+    for axes in panels[len(known) - columns : len(known)]:  # also above a panel that is not there
+        axes.tick_params(labelbottom=True)
     figure.suptitle(f"{known[0][0].target_name}: share of active units over epochs, mean and layers (first darkest)")
     return figure
 
