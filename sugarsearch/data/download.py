@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
 from rich.console import Console
 from rich.progress import wrap_file
@@ -61,6 +61,10 @@ def fetch(url: str, md5: str, target: Path) -> Path:
     return target
 
 
+# What it would refuse has been looked for; Python before 3.11.4, which Debian 12 has, knows no filters.
+_FILTER: Final[dict[str, Any]] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip or tar file of files and folders, and nothing else, into `folder`.
 
@@ -77,7 +81,7 @@ def unpack(archive: Path, folder: Path) -> None:
         else:
             with tarfile.open(archive) as bundle:
                 _inspect(archive, ((member.name, member.size, member.isreg() or member.isdir()) for member in bundle))
-                bundle.extractall(folder, filter="data")
+                bundle.extractall(folder, **_FILTER)
                 while bundle.fileobj and bundle.fileobj.read(_PIECE):
                     pass  # at its very end a compressed file has its checksum
     except DataError:
