@@ -65,7 +65,7 @@ def watch(
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         fired = output > 0
-        activity.add(fired if stacked else _by_unit(fired).unsqueeze(0))
+        activity.add(fired if stacked else by_unit(fired).unsqueeze(0))
 
     hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, kinds)]
     try:
@@ -107,7 +107,7 @@ def watch_gain(network: nn.Module) -> Iterator[list[float]]:
             hook.remove()
 
 
-def _by_unit(values: Tensor) -> Tensor:
+def by_unit(values: Tensor) -> Tensor:
     """[B, C, H, W] or [..., units] to [units, samples]."""
     if values.ndim == 4:
         return values.transpose(0, 1).flatten(1)
