@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from sugarsearch.config.fields import Seed, Strict, fault
+from sugarsearch.config.fields import Seed, Strict
+from sugarsearch.config.figure import DirectionNorm, GridPoints, Reach
 from sugarsearch.config.schema import ExecutionConfig, Recipe
-
-
-def _odd(points: int) -> int:
-    if points % 2 == 0:
-        raise fault(f"{points} is even; the network itself is in the middle of the grid only if it is odd.")
-    return points
 
 
 class LandscapeRequest(Strict):
@@ -23,9 +18,9 @@ class LandscapeRequest(Strict):
     """
 
     recipe: Recipe
-    points: Annotated[int, Field(ge=3, le=999), AfterValidator(_odd)]
-    reach: Annotated[float, Field(gt=0, le=100)]
-    normalise: Literal["layer", "filter"]
+    points: GridPoints
+    reach: Reach
+    normalise: DirectionNorm
     samples: Annotated[int, Field(ge=1)]
     split: Literal["train", "validation"]
     seed: Seed

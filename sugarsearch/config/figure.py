@@ -28,6 +28,11 @@ def _odd(points: int) -> int:
     return points
 
 
+GridPoints = Annotated[int, Field(ge=3, le=999), AfterValidator(_odd)]
+Reach = Annotated[float, Field(gt=0, le=100)]
+DirectionNorm = Literal["layer", "filter"]
+
+
 class PictureBaseline(Baseline):
     """Pictures of another baseline, by the beginnings of their names; its cells are run as far as they are not."""
 
@@ -75,6 +80,6 @@ class LandscapesBaseline(TrainedBaseline):
     """
 
     kind: Literal["landscapes"]
-    points: Annotated[int, Field(ge=3, le=999), AfterValidator(_odd)]
-    reach: Annotated[float, Field(gt=0, le=100)]
-    normalise: Literal["layer", "filter"]
+    points: GridPoints
+    reach: Reach
+    normalise: DirectionNorm
