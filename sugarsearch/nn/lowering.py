@@ -99,7 +99,10 @@ class Lowered:
     scale: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        x = torch.clamp(x if x.dtype == torch.float64 else x.float(), -REACH, REACH)
+        return self.at(torch.clamp(x if x.dtype == torch.float64 else x.float(), -REACH, REACH))
+
+    def at(self, x: Tensor) -> Tensor:
+        """The value at x, float32 or float64, also beyond +-65504; x itself where that is the formula."""
         values: list[Value] = [x]
         for name, operands in self.steps:
             values.append(TORCH[name](*[values[i] if isinstance(i, int) else i for i in operands]))

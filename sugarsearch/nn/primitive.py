@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sugarsearch.errors import UsageError
-from sugarsearch.nn.lowering import TORCH, Lowered, lower
+from sugarsearch.nn.lowering import Lowered, lower
 from sugarsearch.symbolic.library import LIBRARY
 from sugarsearch.symbolic.library import surrogate as named_surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -59,13 +59,9 @@ def primitive_of(surrogate: Surrogate) -> Surrogate:
 
 def _evaluate(function: Lowered, x: Tensor) -> Tensor:
     """What `function` says, also beyond +-REACH, where a g keeps its value but an f goes on."""
-    values: list[Any] = [x if x.dtype == torch.float64 else x.float()]
-    for name, operands in function.steps:
-        values.append(TORCH[name](*[values[i] if isinstance(i, int) else i for i in operands]))
-    assert isinstance(function.result, int), "f is constant, and g is not 0"
-    f: Tensor = values[function.result]
+    f = function.at(x if x.dtype == torch.float64 else x.float())
     # The identity has no steps, and must not give x itself back: a change of the output in place would change x.
-    return f if function.scale == 1 and function.steps else f * function.scale
+    return f if function.steps else f.clone()
 
 
 class _Primitive(torch.autograd.Function):
