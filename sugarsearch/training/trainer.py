@@ -306,6 +306,8 @@ def _check(
         raise UsageError(TIMM_TRAINS_ALONE)
     if mode == "population" and model_factory is not None:
         raise UsageError("a model factory cannot train as a population; use mode 'eager' or 'compiled'.")
+    if ablation == "grafted" and any(member.arm != "sugar" for member in members):
+        raise UsageError("ablation 'grafted' takes its direction from SUGAR's gradient; train the arm 'sugar'.")
     if ablation == "grafted" and mode == "compiled":
         raise UsageError("ablation 'grafted' cannot be compiled; use mode 'eager' or 'population'.")
     if not 1 <= epochs <= recipe.epochs:

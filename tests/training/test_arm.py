@@ -124,3 +124,9 @@ def test_networks_of_the_users_own_are_refused(make_recipe: MakeRecipe, vectors:
 def test_a_surrogate_without_a_primitive_is_refused(make_recipe: MakeRecipe, vectors: Data) -> None:
     with pytest.raises(UsageError, match=r"sigmoid\(3\*x\) has no known primitive; the non_sugar arm needs one"):
         start(make_recipe(MLP), vectors, "sigmoid(3*x)")
+
+
+def test_grafting_has_no_meaning_there(make_recipe: MakeRecipe, vectors: Data) -> None:
+    recipe = make_recipe(MLP, epochs=1)
+    with pytest.raises(UsageError, match="train the arm 'sugar'"):
+        TrainingRun([Member(surrogate("elu"), 3, "non_sugar")], 0.1, recipe, 1, *vectors, CPU, "eager", None, "grafted")
