@@ -164,7 +164,7 @@ def pictures(baseline: AccuracyBaseline, runs: Runs) -> dict[str, Figure]:
         made[f"accuracy_{name}"] = bars_figure(model.title, [accuracy(cell, runs) for cell in cells])
         by_arm = {arm: [cell for cell in cells if cell.arm == arm or cell.row.is_relu] for arm in ARM_TITLES}
         panels = [
-            (ARM_TITLES[arm], [(cell.row.title, cell.row.is_relu, courses(cell, runs)) for cell in those])
+            (ARM_TITLES[arm], [(cell.row_name, cell.row.title, courses(cell, runs)) for cell in those])
             for arm, those in by_arm.items()
             if any(cell.arm == arm for cell in those)
         ]

@@ -19,7 +19,11 @@ from sugarsearch.reproduction.accuracy.comparison import Accuracy
 _PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}")
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _COLOURS: Final = (style.FOUND, *style.OTHERS)
-_FIXED: Final = {"relu": style.RELU, "b_silu": style.B_SILU}
+_DASHES: Final = ("solid", (0, (5, 1.5)), (0, (1, 1.2)))
+_FIXED: Final[dict[str, dict[str, Any]]] = {
+    "relu": style.RELU_LINE,
+    "b_silu": {"color": style.B_SILU, "linestyle": "solid"},
+}
 _SHAPES: dict[TrainingArm, tuple[Any, str]] = {"sugar": ("solid", "o"), "non_sugar": ((0, (2, 1.2)), "s")}
 
 
@@ -47,7 +51,7 @@ def bars_figure(title: str, accuracies: Sequence[Accuracy]) -> Figure:
         label="ours",
     )
     axes.set_yticks(places, [found.title for found in accuracies])
-    axes.set(xlabel="test accuracy (%), mean and standard deviation", title=title)
+    axes.set(xlabel="test accuracy (%), mean and standard deviation", title=title, ylim=(places[-1] - 0.6, 0.6))
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=2)
@@ -55,21 +59,23 @@ def bars_figure(title: str, accuracies: Sequence[Accuracy]) -> Figure:
 
 
 @style.styled
-def courses_figure(title: str, panels: Sequence[tuple[str, Sequence[tuple[str, bool, Sequence[Record]]]]]) -> Figure:
-    """Mean test accuracy over epochs.
+def courses_figure(title: str, panels: Sequence[tuple[str, Sequence[tuple[str, str, Sequence[Record]]]]]) -> Figure:
+    """Mean test accuracy over epochs, on one scale.
 
     Args:
         title: of the picture.
-        panels: the title of each, and its lines: title, whether it is plain ReLU, and its runs.
+        panels: the title of each, and its lines: the row's name, its title and its runs.
     """
+    looks = _looks([name for _, lines in panels for name, _, _ in lines])
     rows = max((len(lines) for _, lines in panels), default=0)
     figure, axes = style.new_figure(max(len(panels), 1), width=10.0, height=4.2 + style.room_for(rows // 2))
     for panel, (name, lines) in zip(axes, panels, strict=True):
-        for index, (label, is_relu, runs) in enumerate(lines):
+        for row, label, runs in lines:
             if runs:
                 scores = np.mean([record.scores for record in runs], axis=0)
-                panel.plot(range(1, len(scores) + 1), scores, label=label, **_line(index, is_relu))
+                panel.plot(range(1, len(scores) + 1), scores, label=label, **looks[row])
         panel.set(title=name, xlabel="epoch")
+        panel.sharey(axes[0])
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=6))
         panel.yaxis.set_major_formatter(_PERCENT)
         style.legend_below(panel, columns=3)
@@ -87,10 +93,9 @@ def rates_figure(title: str, swept: Sequence[tuple[Cell, Sequence[Accuracy]]]) -
         swept: of each setting a cell, which says what it is, and the accuracies at its learning rates.
     """
     figure, (axes,) = style.new_figure(width=8.0, height=4.9)
-    free = dict.fromkeys(cell.row_name for cell, _ in swept if cell.row_name not in _FIXED)
-    colours = {**{name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(free)}, **_FIXED}
+    looks = _looks([cell.row_name for cell, _ in swept])
     for cell, accuracies in swept:
-        _draw_sweep(axes, cell, accuracies, colours[cell.row_name])
+        _draw_sweep(axes, cell, accuracies, looks[cell.row_name]["color"])
     axes.set_xscale("log")
     rates = sorted({rate for cell, _ in swept for rate in cell.model.learning_rates})
     axes.xaxis.set_major_locator(FixedLocator(rates))
@@ -122,8 +127,16 @@ def _draw_sweep(axes: Axes, cell: Cell, accuracies: Sequence[Accuracy], colour: 
     )
 
 
-def _line(index: int, is_relu: bool) -> dict[str, Any]:
-    if is_relu:
-        return dict(style.RELU_LINE)
-    dashes = ("solid", (0, (5, 1.5)))[index // len(_COLOURS) % 2]
-    return {"color": _COLOURS[index % len(_COLOURS)], "linestyle": dashes}
+def _looks(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How the line of each row looks; colours that come again do so with other dashes."""
+    free = dict.fromkeys(name for name in rows if name not in _FIXED)
+    return {
+        **_FIXED,
+        **{
+            name: {
+                "color": _COLOURS[index % len(_COLOURS)],
+                "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
+            }
+            for index, name in enumerate(free)
+        },
+    }

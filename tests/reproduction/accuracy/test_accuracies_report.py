@@ -11,8 +11,10 @@ from matplotlib.patches import Rectangle
 
 from sugarsearch.config.accuracy_table import AccuracyBaseline
 from sugarsearch.report.accuracies import best_sheet, paper_sheet, pictures, sheets_of, write
+from sugarsearch.report.accuracy_figures import _looks
 from sugarsearch.report.sheets import Sheet
 from sugarsearch.reproduction.accuracy.run import Runs
+from sugarsearch.reproduction.load import load
 from tests.reproduction.accuracy.conftest import Filled
 
 SCORES = {
@@ -94,3 +96,10 @@ def test_lines_and_bars_are_the_numbers(tiny: AccuracyBaseline, runs: Runs) -> N
     left, *_ = drawn["convergence_deep"].axes
     (relu,) = [line for line in left.get_lines() if line.get_label() == "ReLU"]
     assert np.asarray(relu.get_ydata()) == pytest.approx([0.2675, 0.535])
+
+
+def test_no_two_rows_look_alike() -> None:
+    table = load("table4")
+    assert isinstance(table, AccuracyBaseline)
+    looks = [(look["color"], look["linestyle"]) for look in _looks(list(table.rows)).values()]
+    assert len(set(looks)) == len(looks) == len(table.rows)
