@@ -32,6 +32,7 @@ from sugarsearch.evaluation.stop import Stop
 from sugarsearch.nn.admission import admit
 from sugarsearch.nn.selftest import self_test
 from sugarsearch.training.checkpoint import CheckpointFile
+from sugarsearch.training.engine import Engines
 from sugarsearch.training.network import Member, Mode, ModelFactory, check_arm
 from sugarsearch.training.trainer import CutShortError, TrainingRun
 
@@ -135,6 +136,7 @@ class Bench:
         self._train_data = DeviceArrays(split.train, self._normalisation, device)
         self._scoring = {VALIDATION: DeviceArrays(split.validation, self._normalisation, device)}
         self._tested: set[Mode] = set()
+        self._engines = Engines()
         self.classes = self._train_data.classes
         self.fingerprint = _digest(split.train.fingerprint, split.validation.fingerprint)
         self.device_name = device_name(device)
@@ -231,6 +233,7 @@ class Bench:
 
     def _halves(self, group: Group, mode: Mode) -> list[Group]:
         gc.collect()  # the computation that was too large may hang in cycles
+        self._engines.clear()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return [self._group(part, mode) for part in even_parts([course.job for course in group.courses], 2)]
@@ -247,6 +250,7 @@ class Bench:
             mode,
             self._factory,
             jobs[0].ablation,
+            self._engines,
         )
 
     def _scoring_data(self, name: str) -> DeviceArrays:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sugarsearch.errors import UsageError
+from sugarsearch.nn.codes import BITS, Codebook, codebook
 from sugarsearch.nn.function import sugar_relu
-from sugarsearch.nn.lowering import Lowered, LoweredMembers, lower, lower_members
+from sugarsearch.nn.kernels.fused import Fused
+from sugarsearch.nn.kernels.gradient import Closed, Derivative
+from sugarsearch.nn.lean import lean_relu
+from sugarsearch.nn.lowering import lower, lower_members
 from sugarsearch.nn.table import tabulate
 from sugarsearch.symbolic.library import surrogate as named_surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
 
-Form = Literal["closed", "table"]
+Form = Literal["closed", "fused", "table"]
 
 
 class SugarReLU(nn.Module):
@@ -29,24 +33,40 @@ class SugarReLU(nn.Module):
         form: "closed" computes g by its formula, a part of the compiled code; "table" looks it up by linear
             interpolation, so that torch.compile need not compile again for another g. The default is closed, and a
             table for a population. A population in closed form is faster where few g's have many members each,
-            next to each other.
+            next to each other. "fused" is closed, but in eager mode on a CPU with a C++ compiler one kernel is compiled
+            for the whole gradient, in a second or so; a population, and all without a compiler, is closed.
+        lean: keep 8, 4 or 2 bits of each x for the backward pass in place of x, which saves memory in eager mode; g is
+            then a step function with as many levels as that many bits tell apart (`book` states its error). In compiled
+            code, which keeps nothing extra, g is exact. Not for a population or a table.
         inplace: only False; the backward pass needs x.
 
     Raises:
-        UsageError: an empty population, an unknown form, inplace=True.
+        UsageError: an empty population, an unknown form, a lean that cannot be, inplace=True.
     """
 
     def __init__(
-        self, surrogate: Surrogate | str | Sequence[Surrogate], *, form: Form | None = None, inplace: bool = False
+        self,
+        surrogate: Surrogate | str | Sequence[Surrogate],
+        *,
+        form: Form | None = None,
+        lean: int | None = None,
+        inplace: bool = False,
     ) -> None:
         super().__init__()
         if inplace:
             raise UsageError("SugarReLU cannot work in place: its backward pass needs x. Leave inplace=False.")
-        if form not in (None, "closed", "table"):
-            raise UsageError(f"form {form!r} is not known; allowed are 'closed' and 'table'.")
+        if form not in (None, *get_args(Form)):
+            raise UsageError(f"form {form!r} is not known; allowed are {', '.join(map(repr, get_args(Form)))}.")
         self.is_population = not isinstance(surrogate, (Surrogate, str))
+        if lean is not None and (lean not in BITS or self.is_population or form == "table"):
+            raise UsageError(
+                f"lean={lean!r} is not possible here; it is {', '.join(map(str, BITS))} bits or None, and None for a "
+                "population and form 'table'."
+            )
         self.form: Form = form or ("table" if self.is_population else "closed")
-        self.derivative: Lowered | LoweredMembers | Tensor
+        self.lean = lean
+        self.book: Codebook | None = None
+        self.derivative: Derivative
         self.set_surrogate(surrogate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,6 +75,8 @@ class SugarReLU(nn.Module):
                 f"a SugarReLU population of {self.members} members takes x of shape "
                 f"[{self.members}, ...]; given {list(x.shape)}."
             )
+        if self.book is not None and not torch.compiler.is_compiling():
+            return lean_relu(x, self.book)
         return sugar_relu(x, self.derivative)
 
     @property
@@ -77,8 +99,11 @@ class SugarReLU(nn.Module):
             wanted = "a sequence of surrogates" if self.is_population else "one surrogate"
             raise UsageError(f"this SugarReLU takes {wanted}; given {surrogate!r}.")
         self.surrogates = _surrogates(surrogate)
-        if self.form == "closed":
-            self.derivative = lower_members(self.surrogates) if self.is_population else lower(self.surrogate)
+        if self.form != "table":
+            self.derivative = self._closed()
+            if self.lean is not None:
+                old = self.book
+                self.book = codebook(self.surrogate, self.lean).to("cpu" if old is None else old.codes.device)
             return
         cells = tabulate(self.surrogates).cells
         old = getattr(self, "derivative", None)
@@ -86,6 +111,11 @@ class SugarReLU(nn.Module):
             old.copy_(cells)
         else:
             self.derivative = cells if old is None else cells.to(old.device)
+
+    def _closed(self) -> Closed:
+        if self.is_population:
+            return lower_members(self.surrogates)
+        return Fused(lower(self.surrogate)) if self.form == "fused" else lower(self.surrogate)
 
     def select(self, indices: Tensor) -> None:
         """Keeps the members at `indices` (int64 [kept]) of a population, in that order.
@@ -104,16 +134,21 @@ class SugarReLU(nn.Module):
     def extra_repr(self) -> str:
         if self.is_population:
             return f"{self.members} members, form={self.form}"
-        return f"g(x) = {self.surrogate.formula}, form={self.form}"
+        lean = "" if self.lean is None else f", lean={self.lean}"
+        return f"g(x) = {self.surrogate.formula}, form={self.form}{lean}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """The table follows the module's device but stays float32: fn is applied to a probe."""
+        """The table follows the module's device but stays float32: fn is applied to a probe. So do codes."""
         if isinstance(self.derivative, Tensor):
             old = self.derivative
             device = fn(torch.empty(0, dtype=torch.uint8, device=old.device)).device
             if device != old.device:
                 self.derivative = tabulate(self.surrogates).cells if old.is_meta else old
                 self.derivative = self.derivative.to(device)
+        if self.book is not None and self.lean is not None:
+            device = fn(torch.empty(0, dtype=torch.uint8, device=self.book.codes.device)).device
+            book = codebook(self.surrogate, self.lean) if self.book.codes.is_meta else self.book
+            self.book = book.to(device)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 

@@ -1,7 +1,7 @@
 """ReLU forward, grad * g(x) backward: the autograd function of SUGAR (equations 5 and 6 of the paper).
 
-Plain torch throughout, so that torch.compile traces and fuses it. torch.func's transforms are refused by torch: they
-need setup_context, which costs 22 us more per call than `ctx` in forward, and under torch.compile(vmap(...)) torch 2.15
+torch.compile traces through it and fuses it. torch.func's transforms are refused: by torch in eager mode, where they
+need setup_context, which costs 22 us more per call than `ctx` in forward; and here where they are compiled, for torch
 would silently put ReLU's own gradient in place of g. Many g's at once are the members of a table.
 """
 
@@ -14,10 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sugarsearch.nn.lowering import Lowered, LoweredMembers
-from sugarsearch.nn.table import look_up
-
-_CHUNK = 2**17  # elements worked on at once on the CPU, so that intermediate results stay in its cache
+from sugarsearch.nn.kernels.gradient import Closed, Derivative, gradient
 
 # A flag of the module, not of the thread: CUDA's backward passes run in threads of autograd's own.
 _relus_own = False
@@ -37,38 +34,40 @@ def relus_own_gradient() -> Iterator[None]:
         _relus_own = before
 
 
-def sugar_relu(x: Tensor, derivative: Lowered | LoweredMembers | Tensor) -> Tensor:
+def relus_own_is_asked() -> bool:
+    """Whether a backward pass is within `relus_own_gradient`; never of compiled code."""
+    # Compiling is asked first: a flag that is read while tracing would become a reason to compile again.
+    return not torch.compiler.is_compiling() and _relus_own
+
+
+def refuse_to_differentiate(ctx: Any, grad: Tensor) -> None:
+    """The backward pass of what computes a gradient."""
+    raise RuntimeError(
+        "SugarReLU cannot be differentiated twice: its gradient is a chosen g, not the derivative of its output. "
+        "Put plain ReLUs in for second derivatives: sugarsearch.remove(model)."
+    )
+
+
+def sugar_relu(x: Tensor, derivative: Derivative) -> Tensor:
     """torch.relu(x), bit for bit; its gradient is grad * g(x).
 
-    derivative: g in closed form, or the cells of a table; with the forms or cells of more than one member
-    x is [members, ...]. g is computed in float32 (float64 for float64 x), the gradient has the dtype of x.
+    derivative: what gives g; with the g's of more than one member x is [members, ...]. g is computed in float32
+    (float64 for float64 x), the gradient has the dtype of x.
     """
+    # torch 2.13 and 2.14 trace a transform's backward pass past any autograd.Function, without a word.
+    if torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None:
+        raise RuntimeError(
+            "SugarReLU does not work under torch.func's transforms (grad, vjp, vmap): torch.compile would put ReLU's "
+            "own gradient in place of g. Use loss.backward()."
+        )
     closed, cells = (None, derivative) if isinstance(derivative, Tensor) else (derivative, None)
     output: Tensor = _SugarRelu.apply(x, closed, cells)
     return output
 
 
-def _times_g(grad: Tensor, x: Tensor, closed: Any, cells: Any) -> Tensor:
-    slope: Tensor = look_up(cells, x) if closed is None else closed(x)
-    # In this order the product has the memory format of x, as F.relu's gradient has, whatever that of grad.
-    return (slope * grad).to(grad.dtype)
-
-
-def _chunked(grad: Tensor, x: Tensor, closed: Lowered | None, cells: Tensor | None) -> Tensor:
-    if x.numel() <= _CHUNK or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return _times_g(grad, x, closed, cells)
-    result = torch.empty_like(x)
-    rows = max(1, _CHUNK * x.shape[0] // x.numel())
-    for start in range(0, x.shape[0], rows):
-        piece = slice(start, start + rows)
-        own = cells if cells is None or cells.shape[1] == 1 else cells[:, piece]
-        result[piece] = _times_g(grad[piece], x[piece], closed, own)
-    return result
-
-
 class _SugarRelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, closed: Lowered | LoweredMembers | None, cells: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, closed: Closed | None, cells: Tensor | None) -> Tensor:
         ctx.closed = closed
         ctx.save_for_backward(x, cells)
         return torch.relu(x)
@@ -86,23 +85,12 @@ class _Gradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, grad: Tensor, x: Tensor, closed: Lowered | LoweredMembers | None, cells: Tensor | None
-    ) -> Tensor:
-        # Compiling is asked first: a flag that is read while tracing would become a reason to compile again.
-        if not torch.compiler.is_compiling() and _relus_own:
+    def forward(ctx: Any, grad: Tensor, x: Tensor, closed: Closed | None, cells: Tensor | None) -> Tensor:
+        if relus_own_is_asked():
             own: Tensor = torch.ops.aten.threshold_backward(grad, x, 0)
             return own
-        if not isinstance(closed, LoweredMembers):
-            return _chunked(grad, x, closed, cells)
-        result = torch.empty_like(x)
-        for piece, g in closed.pieces():
-            result[piece] = _chunked(grad[piece], x[piece], g, None)
-        return result
+        derivative = cells if closed is None else closed
+        assert derivative is not None
+        return gradient(grad, x, derivative)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> None:
-        raise RuntimeError(
-            "SugarReLU cannot be differentiated twice: its gradient is a chosen g, not the derivative of its output. "
-            "Put plain ReLUs in for second derivatives: sugarsearch.remove(model)."
-        )
+    backward = staticmethod(refuse_to_differentiate)

@@ -83,7 +83,7 @@ if TORCH.keys() != OPERATORS.keys():
     raise ImportError(f"operators without a torch form, or the reverse: {sorted(TORCH.keys() ^ OPERATORS.keys())}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lowered:
     """g in closed form: a callable from a float tensor to one of its shape and memory format.
 
@@ -91,12 +91,22 @@ class Lowered:
     +-65504, so that an admitted g is finite.
 
     steps: name of the operator and its operands, an int for an earlier value (0 is x, i is step i), a float for a
-    number; result: the operand that is g, before `scale`.
+    number; result: the operand that is g, before `scale`; name: in the library, or "", with the values of its
+    `parameters`, sorted by their names.
     """
 
     steps: tuple[tuple[str, tuple[int | float, ...]], ...]
     result: int | float
     scale: float
+    name: str = ""
+    parameters: tuple[float, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """By repr, because value 1 is another operand than the number 1.0, which equals it."""
+        return isinstance(other, Lowered) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.at(torch.clamp(x if x.dtype == torch.float64 else x.float(), -REACH, REACH))
@@ -150,4 +160,7 @@ def lower(surrogate: Surrogate) -> Lowered:
         return seen[node]
 
     result = place(surrogate.bound)
-    return Lowered(tuple(steps), result, surrogate.scale)
+    values = tuple(value for _, value in surrogate.parameters)
+    # A factor of 0 makes NaN of an infinite x; the steps, which keep x finite, know no such case.
+    name = surrogate.name if all(values) else ""
+    return Lowered(tuple(steps), result, surrogate.scale, name, values)

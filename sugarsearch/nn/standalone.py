@@ -1,7 +1,7 @@
 """A surrogate as a Python file of its own that needs torch and nothing else.
 
-Its g does step by step what the closed form in `nn.lowering` does, and its gradient what `nn.function` does, so that
-the numbers are the same; chunks for the processor's cache and populations are left out.
+Its g does step by step what the closed form in `nn.lowering` does, so that the numbers are the same, but for the
+rounding of the faster kernels in `nn.kernels`, which are left out, as populations are.
 """
 
 from __future__ import annotations

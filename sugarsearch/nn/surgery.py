@@ -59,6 +59,7 @@ def apply(
     replace: Sequence[Replaced] = ("relu",),
     trace: bool = False,
     form: Form = "closed",
+    lean: int | None = None,
     leave_functional: bool = False,
 ) -> Report:
     """Replaces the ReLUs of `model` in place, and says which, and which other activations it left.
@@ -77,7 +78,7 @@ def apply(
             by torch.fx, on its own, and calls a SugarReLU there. Branches that its Python code took and numbers that it
             took from attributes stay as they were then. A forward that torch.fx cannot follow, that training changes,
             or that does not reach all calls in the source is refused.
-        form: as in SugarReLU.
+        form, lean: as in SugarReLU.
         leave_functional: leave functional calls that cannot be replaced as they are instead of refusing the model.
 
     Raises:
@@ -94,7 +95,9 @@ def apply(
     left = (*other_modules(model, replace), *left_calls)
     plan = _plan(tuple(places), chosen, replace, left)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    return Report(tuple(_put(places[path], SugarReLU(g, form=form).to(device)) for path, g in plan.items()), left)
+    return Report(
+        tuple(_put(places[path], SugarReLU(g, form=form, lean=lean).to(device)) for path, g in plan.items()), left
+    )
 
 
 def remove(model: nn.Module) -> None:

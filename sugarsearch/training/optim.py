@@ -26,13 +26,46 @@ def optimizer_config(recipe: Recipe, ablation: Ablation) -> OptimizerConfig:
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], config: OptimizerConfig, learning_rate: float, *, stacked: bool = False
+    parameters: Iterable[nn.Parameter],
+    config: OptimizerConfig,
+    learning_rate: float,
+    *,
+    stacked: bool = False,
+    capturable: bool = False,
 ) -> torch.optim.Optimizer:
     """torch's own optimiser, fused.
 
     All of them work element by element, so the parameters of a population (`stacked`, [members, ...]) need nothing
     but that the member dimension is none of a matrix's two.
+
+    capturable: a CUDA graph of its step can be made, which reads the learning rate from the device.
     """
+    parameters = list(parameters)
+    optimizer = _make_optimizer(parameters, config, learning_rate, stacked, capturable)
+    if capturable:
+        rate_on_device(optimizer, parameters[0].device)
+    return optimizer
+
+
+def rate_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Have each group's learning rate in a tensor."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
+
+
+def take_settings(optimizer: torch.optim.Optimizer, other: torch.optim.Optimizer) -> None:
+    """Give `optimizer` all settings of `other`, which has groups of the same kinds; tensors keep their memory."""
+    for group, settings in zip(optimizer.param_groups, other.param_groups, strict=True):
+        for name, value in settings.items():
+            if isinstance(value, Tensor):
+                group[name].copy_(value)
+            elif name != "params":
+                group[name] = value
+
+
+def _make_optimizer(
+    parameters: Sequence[nn.Parameter], config: OptimizerConfig, learning_rate: float, stacked: bool, capturable: bool
+) -> torch.optim.Optimizer:
     decay = config.weight_decay
     groups: Iterable[Any] = parameters if config.decay == "all" else _by_decay(parameters, stacked)
     if config.name == "sgd":
@@ -45,7 +78,7 @@ def make_optimizer(
             fused=True,
         )
     adam: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return adam(groups, learning_rate, config.betas, config.eps, decay, fused=True)
+    return adam(groups, learning_rate, config.betas, config.eps, decay, fused=True, capturable=capturable)
 
 
 def _by_decay(parameters: Iterable[nn.Parameter], stacked: bool) -> list[dict[str, Any]]:
@@ -112,7 +145,10 @@ class Schedule:
         """Give `optimizer` what step `step` has of the base rate, and the weight decay in groups that have any."""
         rate, decay = learning_rate * self.factor(step), self.weight_decay(step)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # a launch, not a wait
+            else:
+                group["lr"] = rate
             if decay is not None and group["weight_decay"] > 0:
                 group["weight_decay"] = decay
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from sugarsearch.data.device import DeviceArrays
 from sugarsearch.errors import UsageError
 from sugarsearch.models.catalog import MODELS
 from sugarsearch.training.augmentation import TimmBatches
-from sugarsearch.training.batches import Batches, DeviceBatches, divide
+from sugarsearch.training.batches import Batches, DeviceBatches, Part, divide
+from sugarsearch.training.engine import Engine, Engines
+from sugarsearch.training.fusion import fuse_where_it_pays
 from sugarsearch.training.gradients import Gradients
+from sugarsearch.training.graph import StepGraph
 from sugarsearch.training.metrics import Activity, watch
 from sugarsearch.training.network import Member, Mode, ModelFactory, make_network
-from sugarsearch.training.optim import Schedule, keep_members, make_optimizer, optimizer_config
+from sugarsearch.training.optim import Schedule, keep_members, make_optimizer, optimizer_config, rate_on_device
 from sugarsearch.training.streams import Stream, number
+
+_log = logging.getLogger(__name__)
 
 SCORING_BATCH = 512
 """Inputs scored at once; the first of these batches is also the one that dead units are counted on."""
@@ -119,6 +125,7 @@ class TrainingRun:
         mode: Mode,
         model_factory: ModelFactory | None = None,
         ablation: Ablation = "",
+        engines: Engines | None = None,
     ) -> None:
         """Build the networks.
 
@@ -133,6 +140,7 @@ class TrainingRun:
             mode: see `choose_mode`.
             model_factory: makes the network, in place of recipe.model; its activations are replaced.
             ablation: what is changed of the recipe's update; "grafted" cannot be compiled.
+            engines: of runs of the same recipe, data and model factory; a compiled run takes over from a finished one.
 
         Raises:
             UsageError: a combination that is not allowed.
@@ -149,13 +157,27 @@ class TrainingRun:
         self._batches = _batches(train, recipe)
         self._parts = divide(self._batches.samples, recipe.batch_size, recipe.accumulation)
         model: ModelConfig | ModelFactory = model_factory or recipe.model
-        self._network = make_network(
-            [members[row] for row in self._rows], model, train.shape, train.classes, device, mode
+        network = make_network([members[row] for row in self._rows], model, train.shape, train.classes, device, mode)
+        if mode == "eager" and device.type == "cpu":
+            fuse_where_it_pays(network.module, train.shape, len(train) * recipe.epochs, recipe.batch_size)
+        self._capturable = can_be_captured(recipe, device, mode)
+        parameters, stacked = list(network.module.parameters()), network.stacked
+        optimizer = make_optimizer(
+            parameters,
+            optimizer_config(recipe, ablation),
+            learning_rate,
+            stacked=stacked,
+            capturable=self._capturable,
         )
-        parameters, stacked = list(self._network.module.parameters()), self._network.stacked
-        self._optimizer = make_optimizer(parameters, optimizer_config(recipe, ablation), learning_rate, stacked=stacked)
+        self._engine = Engine(network, optimizer)
+        if engines is not None and mode == "compiled":  # a population changes its shape when members are dropped
+            self._engine = engines.take((mode, ablation), network, optimizer, self)
+        self._network, self._optimizer = self._engine.network, self._engine.optimizer
         self._gradients = Gradients(
-            parameters, stacked=stacked, grafted=ablation == "grafted", limit=recipe.clip_gradient
+            list(self._network.module.parameters()),
+            stacked=stacked,
+            grafted=ablation == "grafted",
+            limit=recipe.clip_gradient,
         )
         self._steps = self._parts[-1].step + 1
         self._schedule = Schedule(recipe, self._steps)
@@ -192,6 +214,7 @@ class TrainingRun:
             positions = torch.tensor(kept, device=self._device)
             keep_members(self._optimizer, positions)
             self._network.keep(positions)
+            self._engine.graph = None
         self._rows = [self._rows[position] for position in kept]
 
     def state(self, member: int) -> dict[str, Tensor]:
@@ -216,6 +239,9 @@ class TrainingRun:
         self.drop([member for member in self.alive if member not in snapshot["alive"]])
         self._network.module.load_state_dict(snapshot["network"])
         self._optimizer.load_state_dict(snapshot["optimizer"])
+        if self._capturable:  # its tensors are others now
+            rate_on_device(self._optimizer, self._device)
+            self._engine.graph = None
         self.epoch = snapshot["epoch"]
 
     def _train_epoch(self, cut: Cut) -> Tensor:
@@ -226,17 +252,42 @@ class TrainingRun:
         for part, (inputs, targets) in zip(self._parts, self._batches.epoch(seeds, self.epoch), strict=True):
             if cut():
                 raise CutShortError(f"cut in epoch {self.epoch + 1}, step {part.step} of {self._steps}.")
-            if part.opens:
-                self._gradients.clear()
-            losses = self._losses(inputs, targets, whole_batch=part.size == self._recipe.batch_size)
-            # The members' losses have no parameter in common: each gets the gradient it would get alone.
-            self._gradients.add(losses.sum() * part.share)
-            total += losses.detach() * part.size
-            if part.closes:
-                self._gradients.finish()
-                self._schedule.set(self._optimizer, self._rate, self.epoch * self._steps + part.step)
-                self._optimizer.step()
+            whole = part.size == self._recipe.batch_size
+            self._schedule.set(self._optimizer, self._rate, self.epoch * self._steps + part.step)
+            if self._capturable and whole:
+                losses = self._captured_step(inputs, targets)
+            else:
+                losses = self._step(inputs, targets, part, whole_batch=whole)
+            total += losses * part.size
         return total / self._batches.samples
+
+    def _step(self, inputs: Tensor, targets: Tensor, part: Part, *, whole_batch: bool) -> Tensor:
+        """The losses of a batch, detached, and the update where it closes a step."""
+        if part.opens:
+            self._gradients.clear()
+        losses = self._losses(inputs, targets, whole_batch=whole_batch)
+        # The members' losses have no parameter in common: each gets the gradient it would get alone.
+        self._gradients.add(losses.sum() * part.share)
+        if part.closes:
+            self._gradients.finish()
+            self._optimizer.step()
+        return losses.detach()
+
+    def _captured_step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """`_step` of a whole batch as one CUDA graph; where none can be captured, as it is, from then on."""
+
+        def step(inputs: Tensor, targets: Tensor) -> Tensor:
+            return self._step(inputs, targets, self._parts[0], whole_batch=True)
+
+        graph = self._engine.graph
+        if graph is None or not graph.fits(inputs, targets):
+            try:
+                graph = self._engine.graph = StepGraph(step, inputs, targets, self._engine.state)
+            except RuntimeError as error:
+                _log.warning("steps are launched kernel by kernel: no CUDA graph can be made of them (%s).", error)
+                self._capturable = False
+                return step(inputs, targets)
+        return graph(inputs, targets)
 
     def _losses(self, inputs: Tensor, targets: Tensor, *, whole_batch: bool) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.precision == "bf16"):
@@ -283,6 +334,12 @@ class TrainingRun:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(number(self.members[self.alive[0]].seed, self.epoch, Stream.MODEL))
             yield
+
+
+def can_be_captured(recipe: Recipe, device: torch.device, mode: Mode) -> bool:
+    """Whether an optimisation step can be one CUDA graph: of one batch, with a weight decay that stays."""
+    steady = recipe.accumulation == 1 and recipe.optimizer.final_weight_decay is None
+    return device.type == "cuda" and mode != "eager" and steady
 
 
 def _batches(train: DeviceArrays, recipe: Recipe) -> Batches:

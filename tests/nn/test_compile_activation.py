@@ -95,11 +95,19 @@ def test_double_backward_is_refused() -> None:
         second_derivative()
 
 
-def test_vmap_inside_compile_is_an_error_not_relus_gradient() -> None:
-    activation = SugarReLU("b_silu")
-    per_sample = torch.func.vmap(torch.func.grad(lambda x: activation(x).sum()))
-    with pytest.raises(Exception, match="vmap"):
-        torch.compile(per_sample, backend="aot_eager")(torch.randn(5, 3))
+TRANSFORMS: dict[str, Callable[[nn.Module], Callable[[Tensor], Tensor]]] = {
+    "grad": lambda activation: torch.func.grad(lambda x: activation(x).sum()),
+    "vmap": lambda activation: torch.func.vmap(torch.func.grad(lambda x: activation(x).sum())),
+    "vjp": lambda activation: lambda x: torch.func.vjp(activation, x)[1](torch.ones_like(x))[0],
+    "jacrev": lambda activation: torch.func.jacrev(lambda x: activation(x).sum()),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_inside_compile_is_an_error_not_relus_gradient(name: str) -> None:
+    transformed = TRANSFORMS[name](SugarReLU("b_silu"))
+    with pytest.raises(Exception, match=r"transform|vmap"):
+        torch.compile(transformed, backend="aot_eager")(torch.randn(5, 3))
 
 
 @pytest.mark.parametrize("form", ["closed", "table"])

@@ -82,3 +82,9 @@ def test_numbers_beyond_half_precision_count_as_its_largest() -> None:
     g = surrogate("log1p_abs(x)")
     x = torch.tensor([65504.0, 1e30, -1e30, float("inf"), -float("inf")])
     np.testing.assert_allclose(lower(g)(x).numpy(), float(g(65504.0)), rtol=1e-6)
+
+
+def test_programs_that_differ_in_a_number_for_a_value_are_not_equal() -> None:
+    square, once = lower(surrogate("exp(x)*exp(x)")), lower(surrogate("exp(x)*1"))
+    assert square != once
+    assert len({square, once, lower(surrogate("exp(x)*exp(x)"))}) == 2

@@ -5,6 +5,7 @@ from torch import Tensor
 from sugarsearch.errors import SelfTestError
 from sugarsearch.nn import activation, function, selftest
 from sugarsearch.nn.activation import Form
+from sugarsearch.nn.kernels import plain
 from sugarsearch.nn.selftest import Mode, self_test
 from sugarsearch.nn.table import look_up
 
@@ -53,12 +54,12 @@ def first_for_all(cells: Tensor, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("broken", [mirrored, rotated, reordered, first_for_all])
 def test_finds_swapped_halves_and_members(broken: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function, "look_up", broken)
+    monkeypatch.setattr(plain, "look_up", broken)
     with pytest.raises(SelfTestError, match="errs by"):
         self_test("population")
 
 
 def test_finds_a_gradient_that_is_not_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function, "look_up", lambda cells, x: x / 0)
+    monkeypatch.setattr(plain, "look_up", lambda cells, x: x / 0)
     with pytest.raises(SelfTestError):
         self_test("eager", form="table")

@@ -1,0 +1,1 @@
+"""The kernels that compute grad * g(x), and which is used where."""

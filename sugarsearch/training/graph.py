@@ -1,0 +1,72 @@
+"""A whole optimisation step as one CUDA graph: forward, losses, backward, clipping and update in a single launch.
+
+A step of a small network is a few hundred kernels of microseconds each, which the processor cannot launch as fast as
+the GPU computes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import Tensor
+
+Step = Callable[[Tensor, Tensor], Tensor]
+"""From inputs and targets to the members' losses, detached; updates the weights."""
+
+_WARM_UP: Final = 3  # as torch's documentation has it: libraries choose and allocate in their first calls
+
+
+class StepGraph:
+    """`step`, captured; called with inputs and targets of the captured shapes."""
+
+    def __init__(self, step: Step, inputs: Tensor, targets: Tensor, state: Callable[[], Iterable[Tensor]]) -> None:
+        """Capture. What `state` gives is afterwards what it was.
+
+        Args:
+            step: reads and writes the same tensors at each call, but for what it makes itself.
+            inputs: those of a step to come.
+            targets: likewise.
+            state: all tensors that `step` changes; those that its first call makes are set to 0.
+
+        Raises:
+            RuntimeError: it cannot be captured.
+        """
+        self._inputs, self._targets = inputs.clone(), targets.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
+        with unchanged(state):
+            stream.wait_stream(torch.cuda.current_stream(inputs.device))
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    step(self._inputs, self._targets)
+            torch.cuda.current_stream(inputs.device).wait_stream(stream)
+            with torch.cuda.graph(self._graph):
+                self._losses = step(self._inputs, self._targets)
+
+    def fits(self, inputs: Tensor, targets: Tensor) -> bool:
+        """Whether these have the captured shapes."""
+        return inputs.shape == self._inputs.shape and targets.shape == self._targets.shape
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Do the step; gives the losses, which the next call overwrites."""
+        self._inputs.copy_(inputs)
+        self._targets.copy_(targets)
+        self._graph.replay()
+        return self._losses
+
+
+@contextmanager
+def unchanged(state: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
+    """Whatever is done inside, the tensors of `state` are afterwards what they were; those made inside are 0."""
+    before = [(tensor, tensor.detach().clone()) for tensor in state()]
+    yield
+    known = {id(tensor): value for tensor, value in before}
+    with torch.no_grad():
+        for tensor in state():
+            if id(tensor) in known:
+                tensor.copy_(known[id(tensor)])
+            else:
+                tensor.zero_()
