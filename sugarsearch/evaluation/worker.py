@@ -98,6 +98,9 @@ def main() -> None:
     try:
         torch.set_num_threads(execution.threads or max(1, torch.get_num_threads() // execution.workers))
         device = resolve_device(execution.device, start["number"])
+        if device.type == "cpu":
+            # Kernels for a CPU come one at a time, and a pool of processes for them could outlive a kill of this one.
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         bench = Bench(workload, device, checkpoints=log.checkpoints, stop=channel.stop)
     except SugarsearchError as error:
         _refuse(channel, error)

@@ -64,7 +64,7 @@ def make_run(
     """
     only = "eager" if mode == "auto" and member.arm == "non_sugar" else mode
     chosen = choose_mode(recipe, data.device, 1, only)
-    self_test(chosen, data.device, "closed" if chosen == "eager" else "table")
+    self_test(chosen, data.device, "closed" if chosen == "eager" or data.device.type == "cpu" else "table")
     return TrainingRun(
         [member], learning_rate, recipe, recipe.epochs, data.train, data.validation, data.device, chosen, factory
     )

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from sugarsearch.nn.activation import SugarReLU
+from sugarsearch.symbolic.library import surrogate
 
 Step = Callable[[Tensor, Tensor], Tensor]
 """From inputs and targets to the members' losses, detached; updates the weights."""
@@ -70,3 +75,27 @@ def unchanged(state: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
                 tensor.copy_(known[id(tensor)])
             else:
                 tensor.zero_()
+
+
+@cache
+def prove(device: torch.device) -> None:
+    """Check once that captured steps give g's gradient here, and another g's when its table is written over.
+
+    Raises:
+        RuntimeError: they do not, or nothing can be captured.
+    """
+    activation = SugarReLU("relu", form="table").to(device)
+    x, grad = torch.linspace(-4, 4, 64, device=device), torch.linspace(1, 2, 64, device=device)
+
+    def gradient(x: Tensor, grad: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        (result,) = torch.autograd.grad(activation(x), x, grad)
+        return result
+
+    captured = StepGraph(gradient, x, grad, lambda: ())
+    for text in ("0.5 + sigmoid(x) if x > 0 else 0.25*softsign(x) - 0.125", "b_silu"):
+        g = surrogate(text)
+        activation.set_surrogate(g)
+        error = np.abs((captured(x, grad) / grad).double().cpu().numpy() - g(x.double().cpu().numpy())).max()
+        if not error <= 1e-4:
+            raise RuntimeError(f"captured on {device}, g's gradient errs by {error:.2g}")

@@ -114,11 +114,15 @@ def make_network(
     classes: int,
     device: torch.device,
     mode: Mode,
+    *,
+    closed: bool = False,
 ) -> Network:
     """A network with fresh weights, drawn from the members' seeds alone, and the members' surrogates in it.
 
     A user's own network, by name or factory, gets them by surgery. Members with equal surrogates should be neighbours.
     In the arm non_sugar the activations are the surrogates' primitives.
+
+    closed: compile g's formula in mode compiled; otherwise its table, for which another g needs no compilation.
 
     Raises:
         UsageError: see `check_arm`.
@@ -132,7 +136,7 @@ def make_network(
         shared = SugarReLU(surrogates, form=population_form(surrogates))
         module = build_population(model, shape, classes, [member.seed for member in members], lambda: shared)
         return Network(module, device, mode)
-    form: Form = "closed" if mode == "eager" else "table"
+    form: Form = "closed" if mode == "eager" or closed else "table"
     if isinstance(model, ModelConfig) and not is_object_name(model.name):
         site = Primitive(surrogates[0]) if members[0].arm == "non_sugar" else SugarReLU(surrogates[0], form=form)
         module = build_seeded(model, shape, classes, members[0].seed, lambda: site)

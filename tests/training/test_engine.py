@@ -39,7 +39,7 @@ def _not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda module, **options: module)
 
 
-def trained(recipe: Recipe, data: Vectors, text: str, seed: int, rate: float, engines: Engines | None) -> TrainingRun:
+def trained(recipe: Recipe, data: Vectors, text: str, seed: int, rate: float, engines: Engines) -> TrainingRun:
     run = TrainingRun([Member(surrogate(text), seed)], rate, recipe, 2, *data, CPU, "compiled", engines=engines)
     for _ in range(2):
         run.advance()
@@ -57,7 +57,7 @@ def test_a_run_that_takes_over_equals_a_fresh_one_bit_for_bit(
     del first
     gc.collect()
     for text, seed, rate in (("sigmoid(4*x)", 2, 0.03), ("b_silu", 1, 0.02)):
-        run, fresh = (trained(recipe, vectors, text, seed, rate, one) for one in (engines, None))
+        run, fresh = (trained(recipe, vectors, text, seed, rate, one) for one in (engines, Engines()))
         assert run._network.module is network
         for name, value in fresh.state(0).items():
             assert torch.equal(run.state(0)[name], value), name
@@ -71,7 +71,7 @@ def test_runs_side_by_side_have_networks_of_their_own(make_recipe: MakeRecipe, v
     runs = [trained(make_recipe(), vectors, "b_silu", seed, 0.02, engines) for seed in (1, 2)]
     assert runs[0]._network.module is not runs[1]._network.module
     for run, seed in zip(runs, (1, 2), strict=True):
-        fresh = trained(make_recipe(), vectors, "b_silu", seed, 0.02, None)
+        fresh = trained(make_recipe(), vectors, "b_silu", seed, 0.02, Engines())
         assert all(torch.equal(run.state(0)[name], value) for name, value in fresh.state(0).items())
     kept = runs.pop()
     del runs, run
