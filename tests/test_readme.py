@@ -12,7 +12,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 def test_the_example_of_use_trains_and_leaves_a_plain_network(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    (example,) = (block for block in blocks if "ss.apply(" in block)
+    (example,) = (block for block in blocks if "ss.remove(" in block)
     code = (
         f"import torch\n\ntorch.manual_seed(0)\n{example}\n"
         "assert type(model[1]) is torch.nn.ReLU\n"

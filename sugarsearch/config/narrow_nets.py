@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from sugarsearch.config.fields import LearningRate, Strict, SurrogateText, fault
 TargetName = Literal["f1", "f2", "f3", "f4"]
 Initialisation = Literal["he", "rai"]
 Loss = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0, lt=1)]
 
 _ROUNDING = 0.051  # percent, of a share printed with one digit
 
@@ -31,7 +32,29 @@ class NarrowNets(Strict):
     epochs: Count
     learning_rate: LearningRate
     milestones: tuple[Count, ...] = ()
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    factor: Factor = 0.1
+
+
+class Changes(Strict):
+    """Settings of `NarrowNets` that the cells of one target or arm have of their own; None where they have none."""
+
+    hidden_layers: Count | None = None
+    width: Count | None = None
+    samples: Count | None = None
+    batch_size: Count | None = None
+    loss_samples: Count | None = None
+    epochs: Count | None = None
+    learning_rate: LearningRate | None = None
+    milestones: tuple[Count, ...] | None = None
+    factor: Factor | None = None
+
+    def given(self) -> dict[str, Any]:
+        """By name."""
+        return self.model_dump(exclude_none=True)
+
+
+if Changes.model_fields.keys() != NarrowNets.model_fields.keys():
+    raise ImportError(f"settings that cannot change: {sorted(NarrowNets.model_fields.keys() ^ Changes.model_fields)}")
 
 
 class Outcome(Strict):
@@ -49,9 +72,11 @@ class Outcome(Strict):
 class Target(Strict):
     """A function to be learned, with the classes of its losses, from the highest down. The first is tested.
 
+    experiment: what its cells have otherwise than the baseline's `experiment`.
     caution: what a reader must know before believing the comparison; empty where nothing.
     """
 
+    experiment: Changes = Changes()
     classes: Annotated[dict[str, Outcome], Field(min_length=2)]
     caution: str = ""
 
@@ -92,11 +117,15 @@ class Printed(Strict):
 
 
 class Arm(Strict):
-    """A way of training: how weights begin, and the surrogate; None is plain ReLU."""
+    """A way of training: how weights begin, and the surrogate; None is plain ReLU.
+
+    experiment: what its cells have otherwise than their target's.
+    """
 
     title: Words
     initialisation: Initialisation
     surrogate: SurrogateText | None = None
+    experiment: Changes = Changes()
     printed: Printed | None = None
 
 
@@ -104,6 +133,7 @@ class NarrowNetsBaseline(Baseline):
     """Deep narrow nets that learn a function or collapse.
 
     runs: of each cell, where the command asks for no other number.
+    experiment: of every cell, but for what its target changes, and over that its arm.
     """
 
     kind: Literal["deep_narrow_nets"]
@@ -115,9 +145,9 @@ class NarrowNetsBaseline(Baseline):
     @field_validator("arms")
     @classmethod
     def _differ(cls, arms: dict[str, Arm]) -> dict[str, Arm]:
-        seen: dict[tuple[str, str | None], str] = {}
+        seen: dict[tuple[str, str | None, Changes], str] = {}
         for name, arm in arms.items():
-            same = seen.setdefault((arm.initialisation, arm.surrogate), name)
+            same = seen.setdefault((arm.initialisation, arm.surrogate, arm.experiment), name)
             if same != name:
                 raise fault(f"{name} trains as {same} does; one of them will do.")
         return arms
@@ -128,6 +158,11 @@ class NarrowNetsBaseline(Baseline):
             for target, shares in arm.printed.percent.items() if arm.printed else ():
                 _check_shares(f"arms.{name}.printed.percent.{target}", shares, self.targets.get(target))
         return self
+
+    def settings(self, target: TargetName, arm: str) -> NarrowNets:
+        """How the nets of a cell are trained."""
+        changes = self.targets[target].experiment.given() | self.arms[arm].experiment.given()
+        return NarrowNets.model_validate(self.experiment.model_dump() | changes)
 
     def printed(self, target: TargetName, arm: str) -> dict[str, float] | None:
         """The printed share of every class, from 0 to 1; None where the source has none."""

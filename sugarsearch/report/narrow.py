@@ -124,9 +124,9 @@ def predictions_figure(known: Sequence[tuple[Cell, CellResult]]) -> Figure:
 @style.styled
 def activity_figure(known: Sequence[tuple[Cell, CellResult]]) -> Figure:
     """How often a hidden unit is active, over epochs: one panel for each arm, a line for each layer and their mean."""
-    columns = min(len(known), 3)
+    columns = 2 if len(known) == 4 else min(len(known), 3)
     count = -(-len(known) // columns)
-    figure, rows = _grid(count, columns, width=3.4 * columns, height=0.8 + 2.5 * count)
+    figure, rows = _grid(count, columns, width=3.4 * columns, height=0.8 + 2.5 * count, same_x=False)
     panels = [axes for row in rows for axes in row]
     for (cell, result), axes in zip(known, panels, strict=False):
         by_layer = list(zip(*result.activity, strict=True))
@@ -138,16 +138,14 @@ def activity_figure(known: Sequence[tuple[Cell, CellResult]]) -> Figure:
         axes.set(title=cell.arm.title, ylim=(0, 1))
     for axes in panels[len(known) :]:
         axes.set_visible(False)
-    for axes in panels[len(known) - columns : len(known)]:  # also above a panel that is not there
-        axes.tick_params(labelbottom=True)
     figure.suptitle(f"{known[0][0].target_name}: share of active units over epochs, mean and layers (first darkest)")
     return figure
 
 
-def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
+def _grid(rows: int, columns: int, width: float, height: float, same_x: bool = True) -> tuple[Figure, list[list[Axes]]]:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)]
+    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False, sharex=same_x, sharey=True)]
 
 
 def _median(cell: Cell, result: CellResult, name: str) -> float | None:

@@ -76,6 +76,11 @@ def test_the_same_command_trains_nothing_again_and_more_runs_are_added(first: tu
         (["table2_3", "--runs", "0"], "--runs"),
         (["table2_3", "--device", "cuda:99"], "cuda:99"),
         (["table2_3", "--set", "experiment.epoch=3"], "experiment.epoch is not allowed; did you mean epochs?"),
+        (
+            ["table2_3", "--set", "arms.rai.experiment.epoch=3"],
+            "arms.rai.experiment.epoch is not allowed; did you mean epochs?",
+        ),
+        (["table2_3", "--set", "targets.f4.experiment.width=0"], "targets.f4.experiment.width is 0"),
         (["missing.yaml"], "missing.yaml"),
     ],
 )

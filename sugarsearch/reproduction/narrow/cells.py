@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from statistics import median_low
 from typing import Any
 
-from sugarsearch.config.narrow_nets import Arm, NarrowNetsBaseline, Target, TargetName
+from sugarsearch.config.narrow_nets import Arm, NarrowNets, NarrowNetsBaseline, Target, TargetName
 from sugarsearch.errors import UnknownNameError
 from sugarsearch.reproduction.narrow.targets import FUNCTIONS, Function
 from sugarsearch.reproduction.narrow.training import Trained
@@ -41,6 +41,11 @@ class Cell:
         return self.baseline.arms[self.arm_name]
 
     @property
+    def settings(self) -> NarrowNets:
+        """How its nets are trained."""
+        return self.baseline.settings(self.target_name, self.arm_name)
+
+    @property
     def function(self) -> Function:
         """What is to be learned."""
         return FUNCTIONS[self.target_name]
@@ -54,7 +59,7 @@ class Cell:
     def identity(self) -> str:
         """A hash of all that its runs hang on: not of titles, classes or printed numbers."""
         asked = [
-            self.baseline.experiment.model_dump(mode="json"),
+            self.settings.model_dump(mode="json"),
             *(self.function.formula, self.arm.initialisation, self.arm.surrogate),
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]

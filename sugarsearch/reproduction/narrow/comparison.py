@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from sugarsearch.config.narrow_nets import Changes
 from sugarsearch.reproduction.narrow.cells import Cell, CellResult
 from sugarsearch.symbolic.library import surrogate
 
@@ -89,6 +90,20 @@ def cautions(cells: Sequence[Cell], results: Sequence[CellResult | None]) -> lis
         for cell, _ in run
         if cell.arm.initialisation == "he" and cell.arm.surrogate and surrogate(cell.arm.surrogate).at_zero == 0
     ]
+    settings = [f"{pattern} trains with {_changed(changes, cells[0])}" for pattern, changes in _changes(cells).items()]
     bounds = "classes are told apart by our bounds, in the middle of the gaps between the printed ranges of losses"
     notes = [note for cell in cells for note in cell.baseline.notes]
-    return list(dict.fromkeys([bounds, *notes, *said, *diverged, *silent]))
+    return list(dict.fromkeys([bounds, *settings, *notes, *said, *diverged, *silent]))
+
+
+def _changes(cells: Sequence[Cell]) -> dict[str, Changes]:
+    """What the targets and arms of `cells` change, by the pattern of the cells that it is for."""
+    by_target = {f"{cell.target_name}/*": cell.target.experiment for cell in cells}
+    by_arm = {f"*/{cell.arm_name}": cell.arm.experiment for cell in cells}
+    return {pattern: changes for pattern, changes in (by_target | by_arm).items() if changes.given()}
+
+
+def _changed(changes: Changes, cell: Cell) -> str:
+    common = cell.baseline.experiment.model_dump(mode="json")
+    given = changes.model_dump(mode="json", exclude_none=True)
+    return ", ".join(f"{name} {value} (others: {common[name]})" for name, value in given.items())

@@ -54,16 +54,15 @@ def reproduce(
         before = results.of(cell)
         for first in range(len(before.losses) if before else 0, runs, BLOCK):
             wanted = range(first, min(first + BLOCK, runs))
-            settings = cell.baseline.experiment
 
             def on_epoch(epoch: int, cell: Cell = cell, wanted: range = wanted) -> None:
-                on_progress(Progress(cell, wanted.start, wanted.stop, epoch, cell.baseline.experiment.epochs))
+                on_progress(Progress(cell, wanted.start, wanted.stop, epoch, cell.settings.epochs))
                 if stop is not None:
                     stop.check()
 
             on_epoch(0)
             start = time.monotonic()
-            trained = train(settings, cell.function, cell.arm, wanted, found, on_epoch)
+            trained = train(cell.settings, cell.function, cell.arm, wanted, found, on_epoch)
             made = result_of(cell, wanted, trained, time.monotonic() - start, device_name(found), dict(versions()))
             before = before.and_then(made) if before else made
             results.keep(before)

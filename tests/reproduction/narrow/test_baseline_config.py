@@ -12,6 +12,7 @@ from sugarsearch.config import loader
 from sugarsearch.config.narrow_nets import NarrowNetsBaseline
 from sugarsearch.errors import ConfigurationError
 from sugarsearch.reproduction.narrow.cells import chosen
+from tests.reproduction.narrow.conftest import narrow
 
 SHIPPED = loader.shipped("baselines")["table2_3"]
 
@@ -58,6 +59,45 @@ def test_a_class_left_out_has_the_rest(paper: NarrowNetsBaseline) -> None:
     assert paper.printed("f4", "elu") is None
 
 
+def test_a_cell_has_its_arms_settings_over_its_targets_over_the_common_ones() -> None:
+    found = narrow(["targets.f4.experiment={width: 3, epochs: 7}", "arms.rai.experiment={epochs: 8, milestones: []}"])
+    common = found.experiment.model_dump()
+    assert common["milestones"]
+    assert found.settings("f1", "he") == found.experiment
+    assert found.settings("f4", "he").model_dump() == {**common, "width": 3, "epochs": 7}
+    assert found.settings("f1", "rai").model_dump() == {**common, "epochs": 8, "milestones": ()}
+    assert found.settings("f4", "rai").model_dump() == {**common, "width": 3, "epochs": 8, "milestones": ()}
+
+
+def test_the_net_of_f4_and_the_schedule_of_rai_are_their_own(paper: NarrowNetsBaseline) -> None:
+    nets = {cell.name: (cell.settings.hidden_layers, cell.settings.width) for cell in chosen(paper, ["*"])}
+    assert nets == {name: (19, 4) if name.startswith("f4") else (9, 2) for name in nets}
+    schedules = {
+        cell.arm_name: (cell.settings.learning_rate, cell.settings.milestones, cell.settings.epochs)
+        for cell in chosen(paper, ["*"])
+    }
+    assert schedules.pop("rai") == (0.0001, (), 500)
+    assert set(schedules.values()) == {(0.005, (100, 150, 200, 225), 250)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("hidden_layers: 19", "hidden_layer: 19", "targets.f4.experiment.hidden_layer is not allowed; did you mean"),
+        ("hidden_layers: 19", "hidden_layers: 0", "targets.f4.experiment.hidden_layers is 0; should be"),
+        ("milestones: []", "milestones: [0]", "arms.rai.experiment.milestones.0 is 0; should be"),
+        ("learning_rate: 0.0001", "learning_rate: fast", 'arms.rai.experiment.learning_rate is "fast"'),
+    ],
+)
+def test_a_fault_of_changed_settings_is_named_with_its_line(old: str, new: str, said: str, tmp_path: Path) -> None:
+    text = SHIPPED.read_text()
+    assert text.count(old) == 1
+    (fault,) = faults(text.replace(old, new), tmp_path)
+    assert said in fault
+    line = text[: text.index(old)].count("\n") + 1
+    assert fault.startswith(f"{line}:")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -71,7 +111,7 @@ def test_a_class_left_out_has_the_rest(paper: NarrowNetsBaseline) -> None:
         ("surrogate: selu", "surrogate: sellu", "did you mean selu"),
         ("epochs: 250", "epochs: 0", "experiment.epochs is 0"),
         ("kind: deep_narrow_nets", "kind: cells", 'kind is "cells"'),
-        ("  f4:\n    caution", "  f5:\n    caution", "targets.f5"),
+        ("  f4:\n    experiment", "  f5:\n    experiment", "targets.f5"),
     ],
 )
 def test_a_fault_is_named_where_it_stands(old: str, new: str, said: str, tmp_path: Path) -> None:

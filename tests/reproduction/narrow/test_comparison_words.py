@@ -61,6 +61,18 @@ def test_a_run_that_did_not_stay_finite_counts_as_collapsed_and_is_told(paper: N
     assert any("f1/he: 1 runs did not stay finite" in caution for caution in cautions(cells, [ended]))
 
 
+def test_cautions_name_the_cells_with_settings_of_their_own(paper: NarrowNetsBaseline) -> None:
+    wide = "f4/* trains with hidden_layers 19 (others: 9), width 4 (others: 2)"
+    rai = (
+        "*/rai trains with epochs 500 (others: 250), learning_rate 0.0001 (others: 0.005), "
+        "milestones [] (others: [100, 150, 200, 225])"
+    )
+    for pattern, wanted in (("f1/he", []), ("f2/rai", [rai]), ("f4/he", [wide]), ("f4/*", [wide, rai])):
+        cells = chosen(paper, [pattern])
+        said = cautions(cells, [None] * len(cells))
+        assert [caution for caution in said if " trains with " in caution] == wanted
+
+
 def test_cautions_name_the_readings_and_why_nelu_revives_nothing(paper: NarrowNetsBaseline) -> None:
     cells = chosen(paper, ["f1/sugar", "f1/nelu", "f4/he"])
     said = cautions(cells, [result("f1/sugar", {"A": 1}), result("f1/nelu", {"A": 1}), None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sugarsearch.reproduction.narrow import run as module
 from sugarsearch.reproduction.narrow.cells import chosen
 from sugarsearch.reproduction.narrow.results import FILE, Results
 from sugarsearch.reproduction.narrow.run import Progress, reproduce
+from tests.reproduction.narrow.conftest import narrow
 
 CELLS = ["f1/he", "f1/sugar", "f4/rai"]
 
@@ -100,6 +102,34 @@ def test_runs_of_other_settings_are_not_mixed(
     with pytest.raises(RunError, match="has runs of f1/he with other settings"):
         reproduce(chosen(paper, ["f2/he"]), 1, tmp_path, "cpu", trained.append)
     assert not trained
+
+
+def test_identity_is_by_a_cells_own_settings_wherever_they_are_given(paper: NarrowNetsBaseline) -> None:
+    def identities(*overrides: str) -> dict[str, str]:
+        return {cell.name: cell.identity for cell in chosen(narrow(overrides), [])}
+
+    shipped = {cell.name: cell.identity for cell in chosen(paper, [])}
+    assert len(set(shipped.values())) == 12
+    wide = identities("experiment.hidden_layers=19", "experiment.width=4", "targets.f4.experiment={}")
+    assert {name for name in shipped if wide[name] == shipped[name]} == {"f4/he", "f4/rai", "f4/sugar"}
+    for setting, kept in (("targets.f4.experiment.width=5", "f[123]/*"), ("arms.rai.experiment.epochs=400", "*/[hs]*")):
+        changed = identities(setting)
+        assert {name for name in shipped if changed[name] == shipped[name]} == {
+            name for name in shipped if fnmatchcase(name, kept)
+        }
+
+
+def test_targets_and_arms_train_by_their_own_settings(small: NarrowNetsBaseline, tmp_path: Path) -> None:
+    cells, ends = chosen(small, ["f1/he", "f4/he", "f1/rai", "f4/rai"]), dict[str, int]()
+
+    def watch(progress: Progress) -> None:
+        ends[progress.cell.name] = progress.epoch
+        assert progress.epoch <= progress.epochs
+
+    results = reproduce(cells, 1, tmp_path, "cpu", watch).cells
+    assert ends == {"f1/he": 10, "f1/rai": 12, "f4/he": 10, "f4/rai": 12}
+    layers = {name: len(result.activity[0]) for name, result in results.items()}
+    assert layers == {"f1/he": 3, "f1/rai": 3, "f4/he": 4, "f4/rai": 4}
 
 
 def test_cells_are_chosen_by_name_and_by_pattern(paper: NarrowNetsBaseline) -> None:
