@@ -18,7 +18,7 @@ from benchmarks.harness import RESULTS, Settings, machine
 from benchmarks.tables import page
 
 CPU: Final = ("activation", "memory", "training", "throughput")
-GPU: Final = ("activation", "memory", "gpu_training", "gpu_population", "paper")
+GPU: Final = ("activation", "memory", "gpu_training", "gpu_population", "paper", "throughput")
 """Modules of this package, each with a `measure`, in the order in which they run."""
 
 

@@ -128,7 +128,7 @@ def ratio(
 ) -> Figure:
     """`own` over `reference`, turn by turn: the median ratio and its quartiles, and both median times."""
     ratios = [a / b for a, b in zip(own, reference, strict=True)]
-    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios[0],) * 3
     times = {"median_seconds": median(own), "reference_median_seconds": median(reference), "turns": len(ratios)}
     value = median(ratios)
     return Figure(name, value, low, high, unit, at_most, at_least, {**times, **(detail or {})})

@@ -49,7 +49,7 @@ def page(result: Result) -> str:
         + (" A quick run: small and few." if about["quick"] else ""),
     ]
     for section in result["sections"].values():
-        lines += ["", f"## {section['title']}", "", f"{section['what']}.", ""]
+        lines += ["", f"## {section['title']}", "", f"{section['what'].rstrip('.')}.", ""]
         lines += ["| measured | ratio | quartiles | unit | target | |", "| --- | ---: | --- | --- | --- | --- |"]
         for figure in map(figure_of, section["figures"]):
             lines.append(

@@ -15,7 +15,6 @@ from sugarsearch.errors import UsageError
 from sugarsearch.nn.activation import SugarReLU
 from sugarsearch.nn.kinds import kind_of
 from sugarsearch.nn.primitive import Primitive
-from sugarsearch.training.metrics import by_unit
 
 BINS: Final = 20
 """Of a histogram, between never and always."""
@@ -119,7 +118,7 @@ def profile(network: nn.Module, batches: Iterable[Tensor]) -> list[LayerProfile]
         calls[module] += 1
         call = module, calls[module]
         if call not in counts:
-            counts[call] = _Counts(by_unit(output).shape[0], output.device)
+            counts[call] = _Counts(_by_unit(output).shape[0], output.device)
         counts[call].add(output)
 
     with _hooked(names, count), _evaluating(network), torch.no_grad():
@@ -163,7 +162,7 @@ class _Counts:
 
     def add(self, output: Tensor) -> None:
         samples = len(output)
-        on = by_unit(output > 0).reshape(len(self._fired), samples, -1)  # [units, samples, positions]
+        on = _by_unit(output > 0).reshape(len(self._fired), samples, -1)  # [units, samples, positions]
         fires = on.any(2)
         firing = fires.sum(0)
         self._samples += samples
@@ -212,3 +211,10 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _by_unit(values: Tensor) -> Tensor:
+    """[B, C, H, W] or [..., units] to [units, samples]."""
+    if values.ndim == 4:
+        return values.transpose(0, 1).flatten(1)
+    return values.flatten(0, -2).t()

@@ -64,7 +64,7 @@ TORCH: dict[str, Callable[..., Value]] = {
     "atan": torch.atan,
     "sin": torch.sin,
     "cos": torch.cos,
-    "step": lambda a: (a > 0).to(a.dtype),
+    "step": lambda a: _select(a, a > 0, 1.0, 0.0),  # a cast of the mask would not be made a vector instruction
     "softsign": lambda a: a / (1 + torch.abs(a)),
     "relu": torch.relu,
     "add": operator.add,

@@ -14,18 +14,19 @@ import torch
 from torch import Tensor
 
 from sugarsearch.nn.activation import SugarReLU
-from sugarsearch.training.graph import StepGraph
+from sugarsearch.training.graph import Pool, StepGraph
 from sugarsearch.training.network import Network
 from sugarsearch.training.optim import take_settings
 
 
 @dataclass
 class Engine:
-    """A network and its optimiser, and the step that was captured of them, if one was."""
+    """A network and its optimiser, the step that was captured of them, if one was, and the memory of such graphs."""
 
     network: Network
     optimizer: torch.optim.Optimizer
     graph: StepGraph | None = None
+    pool: Pool | None = None
 
     def state(self) -> Iterator[Tensor]:
         """All tensors that training changes."""
@@ -52,6 +53,7 @@ class Engines:
 
     def __init__(self) -> None:
         self._engines: dict[Hashable, list[tuple[Engine, weakref.ref[object]]]] = {}
+        self._pool: Pool | None = None
 
     def take(self, kind: Hashable, network: Network, optimizer: torch.optim.Optimizer, user: object) -> Engine:
         """An engine that holds what these do, for as long as `user` lives.
@@ -64,7 +66,9 @@ class Engines:
                 engine.become(network, optimizer)
                 known[place] = engine, weakref.ref(user)
                 return engine
-        engine = Engine(network, optimizer)
+        if self._pool is None and torch.cuda.is_available():
+            self._pool = torch.cuda.graph_pool_handle()
+        engine = Engine(network, optimizer, pool=self._pool)
         known.append((engine, weakref.ref(user)))
         return engine
 

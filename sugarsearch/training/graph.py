@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,34 +21,49 @@ from sugarsearch.symbolic.library import surrogate
 Step = Callable[[Tensor, Tensor], Tensor]
 """From inputs and targets to the members' losses, detached; updates the weights."""
 
+Pool = Any
+"""What torch.cuda.graph_pool_handle gives."""
+
 _WARM_UP: Final = 3  # as torch's documentation has it: libraries choose and allocate in their first calls
 
 
 class StepGraph:
     """`step`, captured; called with inputs and targets of the captured shapes."""
 
-    def __init__(self, step: Step, inputs: Tensor, targets: Tensor, state: Callable[[], Iterable[Tensor]]) -> None:
-        """Capture. What `state` gives is afterwards what it was.
+    def __init__(
+        self,
+        step: Step,
+        inputs: Tensor,
+        targets: Tensor,
+        state: Callable[[], Iterable[Tensor]],
+        pool: Pool | None = None,
+    ) -> None:
+        """Capture. What `state` gives, and the device's random state, are afterwards what they were.
 
         Args:
             step: reads and writes the same tensors at each call, but for what it makes itself.
             inputs: those of a step to come.
             targets: likewise.
             state: all tensors that `step` changes; those that its first call makes are set to 0.
+            pool: the memory that graphs share which are never replayed at once; None: its own.
 
         Raises:
             RuntimeError: it cannot be captured.
         """
+        device = inputs.device
         self._inputs, self._targets = inputs.clone(), targets.clone()
         self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
-        with unchanged(state):
-            stream.wait_stream(torch.cuda.current_stream(inputs.device))
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        current = torch.cuda.current_stream(device)
+        # The second stream context leaves the capture's stream where a capture that fails does not.
+        with torch.cuda.device(device), torch.cuda.stream(current), unchanged(state), _same_random_state(device):
+            stream.wait_stream(current)
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP):
                     step(self._inputs, self._targets)
-            torch.cuda.current_stream(inputs.device).wait_stream(stream)
-            with torch.cuda.graph(self._graph):
+            current.wait_stream(stream)
+            # Threads that load images may allocate meanwhile.
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
                 self._losses = step(self._inputs, self._targets)
 
     def fits(self, inputs: Tensor, targets: Tensor) -> bool:
@@ -67,14 +82,25 @@ class StepGraph:
 def unchanged(state: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
     """Whatever is done inside, the tensors of `state` are afterwards what they were; those made inside are 0."""
     before = [(tensor, tensor.detach().clone()) for tensor in state()]
-    yield
-    known = {id(tensor): value for tensor, value in before}
-    with torch.no_grad():
-        for tensor in state():
-            if id(tensor) in known:
-                tensor.copy_(known[id(tensor)])
-            else:
-                tensor.zero_()
+    try:
+        yield
+    finally:
+        known = {id(tensor): value for tensor, value in before}
+        with torch.no_grad():
+            for tensor in state():
+                if id(tensor) in known:
+                    tensor.copy_(known[id(tensor)])
+                else:
+                    tensor.zero_()
+
+
+@contextmanager
+def _same_random_state(device: torch.device) -> Iterator[None]:
+    before = torch.cuda.get_rng_state(device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_rng_state(before, device)
 
 
 @cache

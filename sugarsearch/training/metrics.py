@@ -41,12 +41,18 @@ class Activity:
         weights = torch.tensor(self.outputs, dtype=torch.float32, device=self.zeros[0].device)
         return (torch.stack(self.zeros) * weights.unsqueeze(1)).sum(0) / weights.sum()
 
-    def add(self, fired: Tensor) -> None:
-        """Count one layer; fired: bool [members, units, samples]."""
-        self.dead.append((~fired.any(2)).sum(1))
-        self.zeros.append((~fired).flatten(1).float().mean(1))
-        self.units.append(fired.shape[1])
-        self.outputs.append(fired[0].numel())
+    def add(self, fired: Tensor, places: int) -> None:
+        """Count one layer.
+
+        Args:
+            fired: at how many of its places, in all samples, each unit is above 0, int64 [members, units].
+            places: how many a unit has.
+        """
+        units = fired.shape[1]
+        self.dead.append((fired == 0).sum(1))
+        self.zeros.append(1 - fired.sum(1).float() / (units * places))
+        self.units.append(units)
+        self.outputs.append(units * places)
 
 
 @contextmanager
@@ -64,8 +70,12 @@ def watch(
     activity = Activity()
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        fired = output > 0
-        activity.add(fired if stacked else by_unit(fired).unsqueeze(0))
+        above = output > 0
+        if stacked:
+            fired = above.sum(2)
+        else:  # a unit is a channel of an image, else an entry of the last dimension
+            fired = above.sum((0, 2, 3) if output.ndim == 4 else tuple(range(output.ndim - 1))).unsqueeze(0)
+        activity.add(fired, output.numel() // fired.numel())
 
     hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, kinds)]
     try:
@@ -105,10 +115,3 @@ def watch_gain(network: nn.Module) -> Iterator[list[float]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def by_unit(values: Tensor) -> Tensor:
-    """[B, C, H, W] or [..., units] to [units, samples]."""
-    if values.ndim == 4:
-        return values.transpose(0, 1).flatten(1)
-    return values.flatten(0, -2).t()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,8 +103,24 @@ even at 6.
 """
 
 
-def population_form(surrogates: Sequence[Surrogate]) -> Form:
-    """How a population with these g's computes them; a table costs the same for however many different ones."""
+@contextmanager
+def fastest_convolutions() -> Iterator[None]:
+    """Have cuDNN try its algorithms on each new shape; shapes are few here."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def population_form(surrogates: Sequence[Surrogate], device: torch.device) -> Form:
+    """How a population with these g's computes them; a table costs the same for however many different ones.
+
+    On CUDA it is one kernel for all, whose table a captured step reads where it lies.
+    """
+    if device.type == "cuda":
+        return "table"
     return "closed" if len(surrogates) >= MEMBERS_PER_CLOSED_FORM * len(set(surrogates)) else "table"
 
 
@@ -133,7 +150,7 @@ def make_network(
     if mode == "population":
         assert isinstance(model, ModelConfig)
         # One module for all sites: the tables are made once and stay in the processor's cache.
-        shared = SugarReLU(surrogates, form=population_form(surrogates))
+        shared = SugarReLU(surrogates, form=population_form(surrogates, device))
         module = build_population(model, shape, classes, [member.seed for member in members], lambda: shared)
         return Network(module, device, mode)
     form: Form = "closed" if mode == "eager" or closed else "table"

@@ -44,6 +44,8 @@ def make_optimizer(
     optimizer = _make_optimizer(parameters, config, learning_rate, stacked, capturable)
     if capturable:
         rate_on_device(optimizer, parameters[0].device)
+        # torch would warn of each step that is not captured, such as an epoch's last.
+        optimizer._warned_capturable_if_run_uncaptured = True
     return optimizer
 
 

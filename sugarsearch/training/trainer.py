@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sugarsearch.config.ablation import Ablation
+from sugarsearch.config.objects import is_object_name
 from sugarsearch.config.schema import TIMM_TRAINS_ALONE, ModelConfig, Recipe
 from sugarsearch.data.device import DeviceArrays
 from sugarsearch.errors import UsageError
@@ -23,7 +24,7 @@ from sugarsearch.training.fusion import fuse_where_it_pays
 from sugarsearch.training.gradients import Gradients
 from sugarsearch.training.graph import StepGraph, prove
 from sugarsearch.training.metrics import Activity, watch
-from sugarsearch.training.network import Member, Mode, ModelFactory, make_network
+from sugarsearch.training.network import Member, Mode, ModelFactory, fastest_convolutions, make_network
 from sugarsearch.training.optim import Schedule, keep_members, make_optimizer, optimizer_config, rate_on_device
 from sugarsearch.training.streams import Stream, number
 
@@ -170,7 +171,7 @@ class TrainingRun:
         )
         if mode == "eager" and device.type == "cpu":
             fuse_where_it_pays(network.module, train.shape, len(train) * recipe.epochs, recipe.batch_size)
-        self._capturable = can_be_captured(recipe, device, mode)
+        self._capturable = model_factory is None and can_be_captured(recipe, device, mode)
         parameters, stacked = list(network.module.parameters()), network.stacked
         optimizer = make_optimizer(
             parameters,
@@ -209,7 +210,7 @@ class TrainingRun:
         """
         if self.epoch >= self._epochs or not self._rows:
             raise UsageError(f"this run is over: epoch {self.epoch} of {self._epochs}, {len(self._rows)} members left.")
-        with self._own_randomness():
+        with self._own_randomness(), fastest_convolutions():
             train_loss = self._train_epoch(cut)
         self.epoch += 1
         return self._report(train_loss, cut)
@@ -289,16 +290,15 @@ class TrainingRun:
         def step(inputs: Tensor, targets: Tensor) -> Tensor:
             return self._step(inputs, targets, self._parts[0], whole_batch=True)
 
-        graph = self._engine.graph
-        if graph is None or not graph.fits(inputs, targets):
+        engine = self._engine
+        if engine.graph is None or not engine.graph.fits(inputs, targets):
             try:
                 prove(self._device)
-                graph = self._engine.graph = StepGraph(step, inputs, targets, self._engine.state)
+                engine.graph = StepGraph(step, inputs, targets, engine.state, engine.pool)
             except RuntimeError as error:
                 _log.warning("steps are launched kernel by kernel: no CUDA graph can be made of them (%s).", error)
-                self._capturable = False
-                return step(inputs, targets)
-        return graph(inputs, targets)
+                self._capturable, engine.graph = False, None
+        return step(inputs, targets) if engine.graph is None else engine.graph(inputs, targets)
 
     def _losses(self, inputs: Tensor, targets: Tensor, *, whole_batch: bool) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.precision == "bf16"):
@@ -348,9 +348,13 @@ class TrainingRun:
 
 
 def can_be_captured(recipe: Recipe, device: torch.device, mode: Mode) -> bool:
-    """Whether an optimisation step can be one CUDA graph: of one batch, with a weight decay that stays."""
+    """Whether an optimisation step can be one CUDA graph.
+
+    It is of one batch, its weight decay stays, and the model is of the catalogue: what a user's own does from call to
+    call in Python would be frozen.
+    """
     steady = recipe.accumulation == 1 and recipe.optimizer.final_weight_decay is None
-    return device.type == "cuda" and mode != "eager" and steady
+    return device.type == "cuda" and mode != "eager" and steady and not is_object_name(recipe.model.name)
 
 
 def _batches(train: DeviceArrays, recipe: Recipe) -> Batches:

@@ -21,7 +21,7 @@ CPU = Settings(torch.device("cpu"), quick=True, threads=1)
 
 def test_ratios_are_taken_turn_by_turn() -> None:
     figure = ratio("a", [2.0, 8.0, 3.0], [1.0, 4.0, 3.0], "of b", at_most=1.9)
-    assert (figure.value, figure.low, figure.high) == (2.0, 1.0, 2.0)
+    assert (figure.value, figure.low, figure.high) == (2.0, 1.5, 2.0)
     assert (figure.met, figure.target) == (False, "<= 1.9")
     assert single("c", 3.0, "bytes", at_least=3).met
     assert single("d", 3.0, "bytes").met is None
@@ -86,6 +86,7 @@ def test_the_activation_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activation, "LARGE", 20_000)
     monkeypatch.setattr(activation, "SMALL", 17_000)
     monkeypatch.setattr(activation, "QUICK_TURNS", 2)
+    monkeypatch.setattr(activation, "CALLS", 2)
     section = activation.measure(CPU)
     names = [figure.name for figure in section.figures]
     assert {"compiled, closed form", "compiled, table", "plain torch: b_silu", "plain torch: mish"} <= set(names)

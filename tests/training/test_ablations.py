@@ -122,7 +122,7 @@ def test_grafting_draws_dropout_once_and_leaves_idle_parameters_alone(make_recip
 def test_members_equal_their_single_runs_also_after_a_drop(
     make_recipe: MakeRecipe, vectors: Data, ablation: Ablation, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sugarsearch.training.network.population_form", lambda surrogates: form)
+    monkeypatch.setattr("sugarsearch.training.network.population_form", lambda surrogates, device: form)
     recipe = make_recipe(schedule=ScheduleConfig(name="cosine"), clip_gradient=1.0)
     members = [Member(surrogate(text), seed) for text, seed in (("relu", 1), (G, 2), ("b_silu", 3), ("relu", 2))]
     population = TrainingRun(members, 0.02, recipe, 5, *vectors, CPU, "population", None, ablation)

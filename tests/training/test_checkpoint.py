@@ -54,7 +54,7 @@ def test_a_run_taken_up_again_equals_the_uninterrupted_one(
     form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sugarsearch.training.network.population_form", lambda surrogates: form)
+    monkeypatch.setattr("sugarsearch.training.network.population_form", lambda surrogates, device: form)
     recipe = make_recipe(optimizer=optimizer, schedule=ScheduleConfig(name="cosine"), clip_gradient=1.0)
     texts = ("relu", "b_silu", "sigmoid(4*x)", "relu") if mode == "population" else ("b_silu",)
     members = [Member(surrogate(text), seed) for seed, text in enumerate(texts)]

@@ -110,6 +110,22 @@ def test_steps_taken_to_warm_up_leave_no_trace(optimizer: OptimizerConfig) -> No
         assert torch.equal(got, wanted)
 
 
+def test_steps_that_fail_leave_no_trace_either() -> None:
+    weight = torch.ones(3)
+    made: list[Tensor] = []
+
+    def fail() -> None:
+        with unchanged(lambda: [weight, *made]):
+            weight.mul_(2)
+            made.append(torch.ones(2))
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fail()
+    assert weight.tolist() == [1, 1, 1]
+    assert made[0].tolist() == [0, 0]
+
+
 def test_what_can_be_captured(make_recipe: MakeRecipe) -> None:
     cuda = torch.device("cuda")
     assert can_be_captured(make_recipe(), cuda, "compiled")
@@ -117,6 +133,7 @@ def test_what_can_be_captured(make_recipe: MakeRecipe) -> None:
     assert not can_be_captured(make_recipe(), cuda, "eager")
     assert not can_be_captured(make_recipe(), CPU, "compiled")
     assert not can_be_captured(make_recipe(accumulation=2), cuda, "compiled")
+    assert not can_be_captured(make_recipe(ModelConfig(name="package.module:factory")), cuda, "compiled")
     assert not can_be_captured(make_recipe(optimizer=OPTIMIZERS[2]), cuda, "compiled")
 
 

@@ -48,7 +48,7 @@ def test_members_equal_their_single_runs_also_after_a_drop(
     form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sugarsearch.training.network.population_form", lambda surrogates: form)
+    monkeypatch.setattr("sugarsearch.training.network.population_form", lambda surrogates, device: form)
     recipe = make_recipe(optimizer=optimizer, schedule=ScheduleConfig(name="cosine"), clip_gradient=1.0)
     texts = (*TEXTS, "relu", "b_silu")
     members = [Member(surrogate(text), seed) for text, seed in zip(texts, seeds, strict=True)]
@@ -68,8 +68,10 @@ def test_members_equal_their_single_runs_also_after_a_drop(
 
 def test_closed_forms_serve_few_surrogates_with_many_members_each() -> None:
     few = [surrogate("relu")] * 8 + [surrogate("b_silu")] * 8
-    assert population_form(few) == "closed"
-    assert population_form([*few, surrogate("nelu")]) == "table"
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert population_form(few, cpu) == "closed"
+    assert population_form(few, cuda) == "table"
+    assert population_form([*few, surrogate("nelu")], cpu) == "table"
 
 
 def test_the_order_of_members_does_not_matter(make_recipe: MakeRecipe, vectors: Data) -> None:

@@ -19,12 +19,12 @@ from torch import Tensor
 from sugarsearch.nn.kernels.sigmoids import share_exponentials
 from sugarsearch.nn.lowering import Lowered
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
+Kernel = Callable[[Tensor, Tensor, Tensor], None]
 
 WORTHWHILE: Final = 2**14
 """Elements from which on a kernel is called: the call itself takes as long as plain torch for these."""
 
-_PROBE: Final = 64
+_PROBE: Final = 2**17  # elements; of fewer, the compiler would conclude that threads do not pay
 _TOLERANCE: Final = 1e-4
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Fused:
 
 @lru_cache(maxsize=1024)
 def kernel_of(closed: Lowered) -> Kernel | None:
-    """The kernel of a g, from gradient and x (one-dimensional, of a common dtype) to a new tensor of their dtype.
+    """The kernel of a g: of gradient, x and what it writes to, all one-dimensional and of a common dtype.
 
     None where it cannot be compiled or does not give what plain torch gives; why is logged once.
     """
@@ -47,8 +47,8 @@ def kernel_of(closed: Lowered) -> Kernel | None:
 
     one_kernel = share_exponentials(closed)
 
-    def kernel(grad: Tensor, x: Tensor) -> Tensor:
-        return (one_kernel(x) * grad).to(grad.dtype)
+    def kernel(grad: Tensor, x: Tensor, out: Tensor) -> None:
+        out.copy_(one_kernel(x) * grad)
 
     # Dynamo counts how often a code object has been compiled, and gives up after a few times: each g has its own.
     own = FunctionType(_renamed(kernel.__code__), globals(), closure=kernel.__closure__)
@@ -79,9 +79,10 @@ def _one_more(x: Tensor) -> Tensor:
 def _agrees(compiled: Kernel, closed: Lowered) -> bool:
     """The kernel's own self-test: a compiler has been seen to exchange a backward pass without a word."""
     x, grad = torch.linspace(-4, 4, _PROBE), torch.linspace(1, 2, _PROBE)
-    wanted = closed(x) * grad
+    wanted, got = closed(x) * grad, torch.full_like(x, torch.nan)
     try:
-        error = (compiled(grad, x) - wanted).abs().max().item()
+        compiled(grad, x, got)
+        error = (got - wanted).abs().max().item()
     except Exception as fault:  # as above
         _log.warning("a backward kernel does not compile (%s); plain torch is used.", type(fault).__name__)
         return False

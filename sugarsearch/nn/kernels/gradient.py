@@ -55,7 +55,8 @@ def _single(grad: Tensor, x: Tensor, derivative: Lowered | Fused | Tensor) -> Te
         large = x.device.type == "cpu" and x.numel() >= WORTHWHILE
         kernel = kernel_of(derivative.closed) if large else None
         if kernel is not None:
-            return kernel(_flat(grad), _flat(x)).as_strided(x.shape, x.stride())
+            kernel(_flat(grad), _flat(x), _flat(result))
+            return result
         derivative = derivative.closed
     plain.write(_flat(grad), _flat(x), derivative, _flat(result))
     return result

@@ -11,7 +11,10 @@ from sugarsearch.nn.lowering import Lowered
 from sugarsearch.nn.table import look_up
 
 CHUNK = 2**16
-"""Elements worked on at once on the CPU, for each thread: 256 KiB a tensor, so that they stay in its cache."""
+"""Elements worked on at once on the CPU: 256 KiB a tensor, so that they stay in its cache."""
+
+
+_NATIVE_CHUNK = 2**17  # likewise, of kernels that need no new memory for each operation: fewer calls, fewer waits
 
 
 def product(grad: Tensor, x: Tensor, derivative: Lowered | Tensor) -> Tensor:
@@ -36,7 +39,7 @@ def write(grad: Tensor, x: Tensor, derivative: Lowered | Tensor, out: Tensor) ->
 
 def _write_native(grad: Tensor, x: Tensor, derivative: Lowered, out: Tensor) -> None:
     native = NATIVE[derivative.name]
-    size = CHUNK * torch.get_num_threads() if x.device.type == "cpu" else x.numel()
+    size = _NATIVE_CHUNK * torch.get_num_threads() if x.device.type == "cpu" else x.numel()
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     scratch = torch.empty(min(size, x.numel()), dtype=dtype, device=x.device)
     for piece in _pieces(x.numel(), size):
