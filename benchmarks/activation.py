@@ -17,9 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import Figure, Section, Settings, ratio, turns
+from benchmarks.harness import Figure, Section, Settings, ratio, single, turns
 from sugarsearch.nn.activation import SugarReLU
 from sugarsearch.nn.injection import direct, indirect
+from sugarsearch.nn.kernels import plain
+from sugarsearch.nn.kernels.fused import kernel_of
+from sugarsearch.nn.lowering import lower
+from sugarsearch.nn.table import look_up, tabulate
 from sugarsearch.symbolic.library import LIBRARY, surrogate
 
 LARGE: Final = 10_000_000
@@ -138,21 +142,24 @@ def _on_cpu(settings: Settings) -> Section:
         ways["freegrad"] = freegrad
     errors = {name: error(way, "b_silu", settings.device, torch.float32) for name, way in ours.items()}
     large = Bench(ways, LARGE, settings, torch.float32)
-    named = _named(settings)  # before the heap is changed
+    named, alone = _named(settings), _kernels_alone(settings)  # before the heap is changed
     # Once so much has been given back, glibc keeps what is given back later, up to twice as much.
     torch.empty(7_500_000).fill_(1)
     small = Bench(ways, SMALL, settings, torch.float32, CALLS)
     rivals = [name for name in ("FGI's detach formula", "the direct injection", "freegrad") if name in ways]
     figures = [*_against_torch(large, errors), *_against_rivals(large, rivals), *_memory_used_again(small)]
     notes = [f"largest errors against float64: {', '.join(f'{name} {value:.1e}' for name, value in errors.items())}"]
-    notes.append(_page_note(settings))
+    notes.append(
+        f"kernels alone, on {LARGE:,} elements and memory at hand, show where the time goes: most of F.relu's own is "
+        "that of fresh pages for its two results, which any surrogate pays too, so a ratio below 1 is out of reach"
+    )
     if freegrad is None:
         notes.append("freegrad was not installed (pip install freegrad)")
     return Section(
         "The activation on the CPU",
         f"forward and backward of {LARGE:,} and {SMALL:,} float32 elements, b_silu, {settings.threads} threads, "
         "side by side in one process; compiled F.relu is no yardstick on the CPU, eager F.relu is",
-        (*figures, *named),
+        (*figures, *named, *alone),
         tuple(notes),
     )
 
@@ -192,25 +199,31 @@ def _memory_used_again(bench: Bench) -> list[Figure]:
     ]
 
 
-def _page_note(settings: Settings) -> str:
-    """How much of F.relu's own time is that of fresh memory: the same two kernels, into memory at hand."""
-    x, grad = torch.randn(LARGE), torch.randn(LARGE)
-    output, result = torch.empty(LARGE), torch.empty(LARGE)
+def _kernels_alone(settings: Settings) -> list[Figure]:
+    """Where the time goes: the same kernels on the large size, but writing to memory that is at hand.
 
-    def fresh() -> None:
-        torch.ops.aten.threshold_backward(grad, torch.relu(x), 0)
-
-    def at_hand() -> None:
-        torch.clamp(x, min=0, out=output)
-        torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=result)
-
-    times = turns({"fresh": fresh, "at hand": at_hand}, QUICK_TURNS if settings.quick else TURNS)
-    share = 1 - median(times["at hand"]) / median(times["fresh"])
-    return (
-        f"with {LARGE:,} elements {share:.0%} of eager F.relu's own time is that of fresh memory (its two kernels, "
-        "writing to memory at hand, take the rest); any surrogate pays as much for its two results, so a ratio far "
-        "below 1 is out of reach there, and one near 1 says little of the arithmetic"
-    )
+    What is left of the time above is the operating system's, which hands out fresh pages for each result.
+    """
+    torch.manual_seed(0)
+    x, grad, output, result = (torch.randn(LARGE) for _ in range(4))
+    g = surrogate("b_silu")
+    kernel, cells = kernel_of(lower(g)), tabulate([g]).cells
+    table = torch.compile(lambda: result.copy_(look_up(cells, x) * grad))
+    aten = torch.ops.aten
+    backward: dict[str, Callable[[], object]] = {
+        "F.relu's backward": lambda: aten.threshold_backward.grad_input(grad, output, 0, grad_input=result),
+        "F.silu's backward": lambda: aten.silu_backward.grad_input(grad, x, grad_input=result),
+        "grad * g(x), plain torch": lambda: plain.write(grad, x, lower(g), result),
+        "grad * g(x), table, compiled": table,
+    }
+    if kernel is not None:
+        backward["grad * g(x), compiled kernel"] = lambda: kernel(grad, x, result)
+    ways = {"relu's forward": lambda: torch.clamp(x, min=0, out=output), **backward}
+    times = turns(ways, QUICK_TURNS if settings.quick else TURNS)
+    return [
+        single(f"kernel alone, memory at hand: {name}", 1e9 * median(seconds) / LARGE, "ns an element")
+        for name, seconds in times.items()
+    ]
 
 
 def _named(settings: Settings) -> list[Figure]:
