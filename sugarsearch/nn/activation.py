@@ -13,8 +13,9 @@ from sugarsearch.nn.codes import BITS, Codebook, codebook
 from sugarsearch.nn.function import sugar_relu
 from sugarsearch.nn.kernels.fused import Fused
 from sugarsearch.nn.kernels.gradient import Closed, Derivative
+from sugarsearch.nn.kernels.sigmoids import share_exponentials
 from sugarsearch.nn.lean import lean_relu
-from sugarsearch.nn.lowering import lower, lower_members
+from sugarsearch.nn.lowering import LoweredMembers, lower, lower_members
 from sugarsearch.nn.table import tabulate
 from sugarsearch.symbolic.library import surrogate as named_surrogate
 from sugarsearch.symbolic.surrogate import Surrogate
@@ -67,6 +68,7 @@ class SugarReLU(nn.Module):
         self.lean = lean
         self.book: Codebook | None = None
         self.derivative: Derivative
+        self._traced: Closed | None = None
         self.set_surrogate(surrogate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,9 +77,9 @@ class SugarReLU(nn.Module):
                 f"a SugarReLU population of {self.members} members takes x of shape "
                 f"[{self.members}, ...]; given {list(x.shape)}."
             )
-        if self.book is not None and not torch.compiler.is_compiling():
-            return lean_relu(x, self.book)
-        return sugar_relu(x, self.derivative)
+        if torch.compiler.is_compiling():
+            return sugar_relu(x, self.derivative if self._traced is None else self._traced)
+        return sugar_relu(x, self.derivative) if self.book is None else lean_relu(x, self.book)
 
     @property
     def members(self) -> int:
@@ -100,7 +102,7 @@ class SugarReLU(nn.Module):
             raise UsageError(f"this SugarReLU takes {wanted}; given {surrogate!r}.")
         self.surrogates = _surrogates(surrogate)
         if self.form != "table":
-            self.derivative = self._closed()
+            self._set_closed()
             if self.lean is not None:
                 old = self.book
                 self.book = codebook(self.surrogate, self.lean).to("cpu" if old is None else old.codes.device)
@@ -112,10 +114,16 @@ class SugarReLU(nn.Module):
         else:
             self.derivative = cells if old is None else cells.to(old.device)
 
-    def _closed(self) -> Closed:
+    def _set_closed(self) -> None:
+        """The closed form, and that for compiled code: made here, because not every version of torch can trace it."""
         if self.is_population:
-            return lower_members(self.surrogates)
-        return Fused(lower(self.surrogate)) if self.form == "fused" else lower(self.surrogate)
+            members = lower_members(self.surrogates)
+            self.derivative = members
+            self._traced = LoweredMembers(tuple((count, share_exponentials(g)) for count, g in members.runs))
+            return
+        closed = lower(self.surrogate)
+        self.derivative = Fused(closed) if self.form == "fused" else closed
+        self._traced = share_exponentials(closed)
 
     def select(self, indices: Tensor) -> None:
         """Keeps the members at `indices` (int64 [kept]) of a population, in that order.
@@ -129,7 +137,7 @@ class SugarReLU(nn.Module):
         if isinstance(self.derivative, Tensor):
             self.derivative = self.derivative.index_select(1, indices.to(self.derivative.device))
         else:
-            self.derivative = lower_members(self.surrogates)
+            self._set_closed()
 
     def extra_repr(self) -> str:
         if self.is_population:

@@ -135,7 +135,7 @@ def test_double_backward_is_refused() -> None:
             torch.autograd.grad(first.sum(), x)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script", "ignore:.*should not be instantiated:DeprecationWarning")
 def test_transforms_of_torch_func_are_refused_not_silently_relu() -> None:
     activation = partial(lean_relu, book=book_of("b_silu", 4))
     x = torch.randn(4)
@@ -162,7 +162,7 @@ def test_activation_checkpointing_and_copies_change_nothing(bits: int, use_reent
             assert torch.equal(parameter.grad, grad)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script", "ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("bits", [8, 2])
 def test_compiling_changes_nothing(bits: int) -> None:
     book = book_of("b_silu", bits)

@@ -79,6 +79,7 @@ def test_copies_another_g_and_devices() -> None:
     assert torch.equal(gradient(activation, x), wanted)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_code_has_the_exact_g() -> None:
     x = torch.randn(300)
     compiled = torch.compile(SugarReLU("b_silu", lean=2), backend="aot_eager", fullgraph=True)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from sugarsearch.nn.kernels.native import NATIVE
-from sugarsearch.nn.kernels.sigmoids import share_exponentials
 from sugarsearch.nn.lowering import Lowered
 from sugarsearch.nn.table import look_up
 
@@ -19,10 +18,7 @@ _NATIVE_CHUNK = 2**17  # likewise, of kernels that need no new memory for each o
 
 def product(grad: Tensor, x: Tensor, derivative: Lowered | Tensor) -> Tensor:
     """grad * g(x), in grad's dtype. derivative: g in closed form, or a table's cells."""
-    if isinstance(derivative, Tensor):
-        slope = look_up(derivative, x)
-    else:
-        slope = (share_exponentials(derivative) if torch.compiler.is_compiling() else derivative)(x)
+    slope = look_up(derivative, x) if isinstance(derivative, Tensor) else derivative(x)
     # In this order the product has the memory format of x, as F.relu's gradient has, whatever that of grad.
     return (slope * grad).to(grad.dtype)
 
