@@ -55,16 +55,6 @@ def rate_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> No
         group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
 
 
-def take_settings(optimizer: torch.optim.Optimizer, other: torch.optim.Optimizer) -> None:
-    """Give `optimizer` all settings of `other`, which has groups of the same kinds; tensors keep their memory."""
-    for group, settings in zip(optimizer.param_groups, other.param_groups, strict=True):
-        for name, value in settings.items():
-            if isinstance(value, Tensor):
-                group[name].copy_(value)
-            elif name != "params":
-                group[name] = value
-
-
 def _make_optimizer(
     parameters: Sequence[nn.Parameter], config: OptimizerConfig, learning_rate: float, stacked: bool, capturable: bool
 ) -> torch.optim.Optimizer:

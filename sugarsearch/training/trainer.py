@@ -159,39 +159,43 @@ class TrainingRun:
         self._scoring = scoring
         self._batches = _batches(train, recipe)
         self._parts = divide(self._batches.samples, recipe.batch_size, recipe.accumulation)
-        model: ModelConfig | ModelFactory = model_factory or recipe.model
-        network = make_network(
-            [members[row] for row in self._rows],
-            model,
-            train.shape,
-            train.classes,
-            device,
-            mode,
-            closed=engines is None and device.type == "cpu",
-        )
-        if mode == "eager" and device.type == "cpu":
-            fuse_where_it_pays(network.module, train.shape, len(train) * recipe.epochs, recipe.batch_size)
         self._capturable = model_factory is None and can_be_captured(recipe, device, mode)
-        parameters, stacked = list(network.module.parameters()), network.stacked
-        optimizer = make_optimizer(
-            parameters,
-            optimizer_config(recipe, ablation),
-            learning_rate,
-            stacked=stacked,
-            capturable=self._capturable,
-        )
-        self._engine = Engine(network, optimizer)
-        if engines is not None and mode == "compiled":  # a population changes its shape when members are dropped
-            self._engine = engines.take((mode, ablation), network, optimizer, self)
+
+        def make() -> Engine:
+            return self._make_engine(model_factory or recipe.model, ablation, mode, train, alone=engines is None)
+
+        if engines is None or mode != "compiled":  # a population changes its shape when members are dropped
+            self._engine = make()
+        else:
+            self._engine = engines.take((mode, ablation), self.members[0], make, self)
         self._network, self._optimizer = self._engine.network, self._engine.optimizer
         self._gradients = Gradients(
             list(self._network.module.parameters()),
-            stacked=stacked,
+            stacked=self._network.stacked,
             grafted=ablation == "grafted",
             limit=recipe.clip_gradient,
         )
         self._steps = self._parts[-1].step + 1
         self._schedule = Schedule(recipe, self._steps)
+
+    def _make_engine(
+        self, model: ModelConfig | ModelFactory, ablation: Ablation, mode: Mode, train: DeviceArrays, *, alone: bool
+    ) -> Engine:
+        """A fresh network and its optimiser. alone: no other run will use its compiled code."""
+        recipe, on_cpu = self._recipe, self._device.type == "cpu"
+        members = [self.members[row] for row in self._rows]
+        closed = alone and on_cpu
+        network = make_network(members, model, train.shape, train.classes, self._device, mode, closed=closed)
+        if mode == "eager" and on_cpu:
+            fuse_where_it_pays(network.module, train.shape, len(train) * recipe.epochs, recipe.batch_size)
+        optimizer = make_optimizer(
+            network.module.parameters(),
+            optimizer_config(recipe, ablation),
+            self._rate,
+            stacked=network.stacked,
+            capturable=self._capturable,
+        )
+        return Engine(network, optimizer)
 
     @property
     def alive(self) -> list[int]:
