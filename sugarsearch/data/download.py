@@ -117,7 +117,8 @@ def _download(url: str, part: Path, target: Path) -> int | None:
     """Stream `url` to `part`; returns the length the server announced, if it did."""
     console = Console(stderr=True)
     with _network(url, target):
-        response = urllib.request.urlopen(url, timeout=TIMEOUT)
+        # urlopen would keep the proxy settings of its first use for the whole process.
+        response = urllib.request.build_opener().open(url, timeout=TIMEOUT)
     with response, part.open("wb") as file:
         expected: int | None = response.length
         with wrap_file(
