@@ -186,7 +186,9 @@ class TrainingRun:
         members = [self.members[row] for row in self._rows]
         closed = alone and on_cpu
         network = make_network(members, model, train.shape, train.classes, self._device, mode, closed=closed)
-        if mode == "eager" and on_cpu:
+        # Whether it pays is found by a forward pass, which a user's own network might count or not take.
+        catalogued = isinstance(model, ModelConfig) and not is_object_name(model.name)
+        if mode == "eager" and on_cpu and catalogued:
             fuse_where_it_pays(network.module, train.shape, len(train) * recipe.epochs, recipe.batch_size)
         optimizer = make_optimizer(
             network.module.parameters(),

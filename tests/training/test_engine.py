@@ -163,6 +163,23 @@ def test_a_network_without_surrogates_is_left_alone() -> None:
     fuse_where_it_pays(net, (5,), 10**9, 128)  # would not even take such inputs
 
 
+def test_a_users_own_network_is_not_run_before_training(make_recipe: MakeRecipe, vectors: Vectors) -> None:
+    calls: list[int] = []
+
+    class Counting(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(len(x))
+            result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return result
+
+    def make() -> nn.Module:
+        return Counting(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    members = [Member(surrogate("b_silu"), 1)]
+    TrainingRun(members, 0.02, make_recipe(), 2, *vectors, CPU, "eager", make)
+    assert calls == []
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", r"ignore::UserWarning:torch\..*")

@@ -12,7 +12,6 @@ from sugarsearch.nn.table import look_up
 CHUNK = 2**16
 """Elements worked on at once on the CPU: 256 KiB a tensor, so that they stay in its cache."""
 
-
 _NATIVE_CHUNK = 2**17  # likewise, of kernels that need no new memory for each operation: fewer calls, fewer waits
 
 
